@@ -1,0 +1,537 @@
+"""FineTuneJob: what to tune, on what data, how, where, and what to do with the result. Runs once, like a batch Job."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tunesmith_api.conditions import Condition
+from tunesmith_api.enums import (
+    DataFormat,
+    ExportPrecision,
+    Goal,
+    LoraInit,
+    Metric,
+    Offload,
+    PoolClass,
+    Precision,
+    Schedule,
+    Strategy,
+    Task,
+    TechniqueType,
+)
+from tunesmith_api.exits import FailureCategory
+from tunesmith_api.model import Model, Rule, exactly_one
+from tunesmith_api.modelendpoint import EndpointTemplate
+from tunesmith_api.strings import Identifier, Message, ObjectName, Quantity, Timestamp
+from tunesmith_api.uri import Scheme, Uri, uri_rule
+
+
+class SecretReference(Model):
+    """A Secret of the job's own namespace."""
+
+    name: ObjectName
+    """Name of the Secret; its keys are mounted as files into the stages that need them."""
+
+
+class ModelSource(Model):
+    """The base model: a preset of the catalog, or a URI."""
+
+    rules: ClassVar = (exactly_one("preset", "uri"), uri_rule())
+
+    preset: Identifier | None = None
+    """Name of a model in the catalog, such as phi-3-mini-4k-instruct."""
+    uri: Uri | None = None
+    """Where a model folder in Hugging Face's layout lies."""
+    secret_ref: SecretReference | None = None
+    """Credentials for the URI or for a gated preset."""
+
+
+class DataSource(Model):
+    """One data file or data set."""
+
+    rules: ClassVar = (uri_rule(),)
+
+    uri: Uri
+    """Where the rows lie."""
+    secret_ref: SecretReference | None = None
+    """Credentials for the URI."""
+
+
+class EvaluationData(Model):
+    """The rows that the model is measured on: held out from the training rows, or a data set of their own."""
+
+    rules: ClassVar = (exactly_one("fraction", "uri"), uri_rule())
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the training rows to hold out, drawn with the training seed."""
+    uri: Uri | None = None
+    """Where the evaluation rows lie."""
+    secret_ref: SecretReference | None = None
+    """Credentials for the URI."""
+
+
+class Columns(Model):
+    """Names of the data set's columns, where they differ from the format's own."""
+
+    prompt: Identifier | None = None
+    """Column of the prompt."""
+    completion: Identifier | None = None
+    """Column of the completion."""
+    messages: Identifier | None = None
+    """Column of the list of messages."""
+    text: Identifier | None = None
+    """Column of the text."""
+
+
+class DatasetSpec(Model):
+    """What the model learns from and what it is measured on."""
+
+    train: DataSource
+    """The training rows."""
+    evaluation: EvaluationData = Field(default_factory=lambda: EvaluationData(fraction=0.1))
+    """The evaluation rows; a tenth of the training rows unless said otherwise."""
+    format: DataFormat = DataFormat.AUTO
+    """Layout of the rows."""
+    columns: Columns = Field(default_factory=Columns)
+    """Column names that differ from the format's own."""
+
+
+class LoraSpec(Model):
+    """Low-rank adaptation (Hu et al. 2021)."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rank of the adapter's matrices; at most the width of the narrowest adapted layer."""
+    alpha: Annotated[float, Field(gt=0, le=4096)] = 32
+    """Scale of the update, divided by the rank (by its square root when rank-stabilised)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Dropout on the adapter's input."""
+    rank_stabilized: bool = False
+    """Divide alpha by the square root of the rank (rsLoRA, Kalajdzievski 2023)."""
+    init: LoraInit = LoraInit.DEFAULT
+    """How the adapter's matrices start."""
+    target_modules: Annotated[list[Identifier], Field(min_length=1, max_length=32)] | None = None
+    """Modules to adapt; all linear layers of the decoder unless said otherwise."""
+
+
+class PeftSpec(Model):
+    """Any other method of the PEFT library, by its name."""
+
+    method: Identifier
+    """Name of the method, such as IA3."""
+    config: Annotated[dict[Identifier, float | str | bool], Field(max_length=32)] = Field(default_factory=dict)
+    """Options that go to the method's configuration class."""
+
+
+class TechniqueSpec(Model):
+    """How the weights are adapted."""
+
+    rules: ClassVar = (
+        Rule(
+            cel="!has(self.lora) || self.type in ['Auto', 'LoRA', 'QLoRA', 'DoRA']",
+            message="technique.lora goes with type Auto, LoRA, QLoRA or DoRA",
+            holds=lambda t: (
+                t.lora is None
+                or t.type in {TechniqueType.AUTO, TechniqueType.LORA, TechniqueType.QLORA, TechniqueType.DORA}
+            ),
+            field_path=".lora",
+        ),
+        Rule(
+            cel="has(self.peft) == (self.type == 'PEFT')",
+            message="technique.peft goes with type PEFT, and type PEFT needs it",
+            holds=lambda t: (t.peft is not None) == (t.type is TechniqueType.PEFT),
+            field_path=".type",
+        ),
+        Rule(
+            cel="!has(self.goal) || self.type == 'Auto'",
+            message="technique.goal goes with type Auto only",
+            holds=lambda t: t.goal is None or t.type is TechniqueType.AUTO,
+            field_path=".goal",
+        ),
+    )
+
+    type: TechniqueType = TechniqueType.AUTO
+    """The technique; Auto chooses from the goal and the pool."""
+    goal: Goal | None = None
+    """What Auto optimises for; Balanced unless said otherwise."""
+    lora: LoraSpec | None = None
+    """Settings of the LoRA family."""
+    peft: PeftSpec | None = None
+    """Settings of another PEFT method."""
+
+
+class DistributionSpec(Model):
+    """How many workers train, and how they share the work."""
+
+    strategy: Strategy = Strategy.AUTO
+    """How the workers share the training; Auto means None for one worker."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Number of training pods."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
+    """DeepSpeed's ZeRO stage."""
+    offload: Offload = Offload.NONE
+    """What DeepSpeed keeps in host memory."""
+
+
+class EarlyStopping(Model):
+    """Stop when the evaluation loss no longer falls."""
+
+    patience: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Evaluations without progress before the training stops."""
+    min_delta: Annotated[float, Field(ge=0)] = 0
+    """The least fall of the loss that counts as progress."""
+
+
+class TrainingSpec(Model):
+    """Hyperparameters: plain numbers, with defaults that suit LoRA."""
+
+    epochs: Annotated[float, Field(gt=0, le=10000)] = 3
+    """Passes over the training rows; maxSteps wins where it is lower."""
+    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Upper bound of optimizer steps."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate."""
+    schedule: Schedule = Schedule.COSINE
+    """How the learning rate changes over the run."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Share of the steps over which the learning rate rises from zero."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0
+    """AdamW's decoupled weight decay."""
+    max_gradient_norm: Annotated[float, Field(gt=0)] = 1
+    """Gradients are scaled down to this norm."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
+    """Rows per forward pass and worker."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=65536)] = 1
+    """Forward passes per optimizer step."""
+    max_sequence_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
+    """Longest row in tokens; the model's context, at most 2048, unless said otherwise."""
+    precision: Precision = Precision.AUTO
+    """Arithmetic of the training."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 42
+    """Seed of every random choice."""
+    checkpoint_every_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """Steps between checkpoints: what a hard kill can lose at most."""
+    early_stopping: EarlyStopping | None = None
+    """Stop when the evaluation loss no longer falls."""
+
+
+class ResourceSpec(Model):
+    """Requests of the training pod, instead of the planned ones."""
+
+    cpu: Quantity | None = None
+    """CPU cores."""
+    memory: Quantity | None = None
+    """Host memory; also the limit."""
+
+
+class ComputeSpec(Model):
+    """Where to run: a pool by name or by class; any pool that fits when both are absent."""
+
+    rules: ClassVar = (
+        Rule(
+            cel="!(has(self.pool) && has(self.class))",
+            message="set compute.pool or compute.class, not both",
+            holds=lambda c: c.pool is None or c.device_class is None,
+        ),
+    )
+
+    pool: ObjectName | None = None
+    """Name of a ComputePool."""
+    device_class: PoolClass | None = Field(default=None, alias="class")
+    """Class of the pool to choose."""
+    resources: ResourceSpec | None = None
+    """Requests of the pod, instead of the planned ones."""
+
+
+class Gate(Model):
+    """A condition that the tuned model and the exported model must meet before anything serves them."""
+
+    rules: ClassVar = (
+        Rule(
+            cel="has(self.min) || has(self.max) || has(self.maxRegression)",
+            message="a gate needs min, max or maxRegression",
+            holds=lambda g: not (g.min is None and g.max is None and g.max_regression is None),
+        ),
+    )
+
+    metric: Metric
+    """What is compared."""
+    min: float | None = None
+    """The least value that passes."""
+    max: float | None = None
+    """The greatest value that passes."""
+    max_regression: Annotated[float, Field(ge=0)] | None = None
+    """How much worse than the base model the value may be, in the metric's own unit."""
+
+
+class GenerationSpec(Model):
+    """How answers are generated for the metrics that need them (greedy decoding)."""
+
+    max_samples: Annotated[int, Field(ge=0, le=100_000)] = 200
+    """Evaluation rows to generate for, from the first on; 0 leaves exact match out."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=32768)] = 128
+    """Longest answer in tokens."""
+
+
+class EvaluationSpec(Model):
+    """How the base, the tuned and the exported model are measured, and what they must reach."""
+
+    gates: Annotated[list[Gate], Field(max_length=16)] = Field(default_factory=list)
+    """All must pass, else the model is not served."""
+    generation: GenerationSpec = Field(default_factory=GenerationSpec)
+    """How answers are generated."""
+
+
+class ExportSpec(Model):
+    """How the model becomes an ONNX model."""
+
+    precision: ExportPrecision = ExportPrecision.BALANCED
+    """Exact fp32, Quality int8, Balanced int4 with int8 for sensitive layers, Fast int4."""
+
+
+class OutputSpec(Model):
+    """Where the exported model goes; the job's own workspace claim unless said otherwise."""
+
+    rules: ClassVar = (
+        uri_rule(schemes=(Scheme.OCI, Scheme.S3, Scheme.GS, Scheme.AZ, Scheme.PVC, Scheme.HF, Scheme.FILE)),
+    )
+
+    uri: Uri
+    """Where to publish the model folder."""
+    secret_ref: SecretReference | None = None
+    """Credentials for the URI."""
+
+
+class QueueSpec(Model):
+    """Queueing by Kueue."""
+
+    local_queue: ObjectName
+    """The LocalQueue of the job's namespace."""
+    priority_class_name: ObjectName | None = None
+    """The workload's priority class."""
+
+
+class WorkspaceSpec(Model):
+    """The job's own volume: fetched inputs, checkpoints, reports and the exported model."""
+
+    size: Quantity | None = None
+    """Size of the claim; planned from the model unless said otherwise."""
+    storage_class_name: ObjectName | None = None
+    """Storage class of the claim; the cluster's default unless said otherwise."""
+
+
+class FineTuneJobSpec(Model):
+    """What to tune, on what data, how, where, and what to do with the result."""
+
+    model: ModelSource
+    """The base model."""
+    task: Task = Task.CHAT
+    """What the tuned model is for."""
+    dataset: DatasetSpec
+    """What the model learns from and what it is measured on."""
+    technique: TechniqueSpec = Field(default_factory=TechniqueSpec)
+    """How the weights are adapted."""
+    distribution: DistributionSpec = Field(default_factory=DistributionSpec)
+    """How many workers train."""
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    """Hyperparameters."""
+    compute: ComputeSpec = Field(default_factory=ComputeSpec)
+    """Where to train."""
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    """How the model is measured and what it must reach."""
+    export: ExportSpec = Field(default_factory=ExportSpec)
+    """How the model becomes an ONNX model."""
+    output: OutputSpec | None = None
+    """Where the exported model goes."""
+    workspace: WorkspaceSpec = Field(default_factory=WorkspaceSpec)
+    """The job's own volume."""
+    serve: EndpointTemplate | None = None
+    """Create a ModelEndpoint that serves the result; `{}` takes every default."""
+    queue: QueueSpec | None = None
+    """Queueing by Kueue."""
+    backoff_limit: Annotated[int, Field(ge=0, le=100)] = 3
+    """Retries of a failed stage before the job fails."""
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
+    """Seconds from the start after which the job fails."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+    """Seconds after the end until the job and all that it owns is deleted; kept when absent."""
+    suspend: bool = False
+    """Stop running pods after a checkpoint and start none until set back."""
+
+
+class PlanStatus(Model):
+    """What was decided before anything was spent."""
+
+    technique: Identifier | None = None
+    """The technique that runs."""
+    pool: Identifier | None = None
+    """The pool that trains."""
+    workers: int | None = None
+    """Training pods."""
+    memory_bytes: int | None = None
+    """Planned peak memory of a training pod, in bytes (device memory on a pool with devices)."""
+    duration_seconds: int | None = None
+    """Planned duration of the training, where the pool's throughput is known."""
+    cost: float | None = None
+    """Planned cost of the training, in the currency of pricePerHour."""
+    reasons: Annotated[list[Message], Field(max_length=16)] = Field(default_factory=list)
+    """Why the plan is what it is."""
+
+
+class DatasetStatus(Model):
+    """What the prepare stage found."""
+
+    examples: int
+    """Training rows."""
+    evaluation_examples: int
+    """Evaluation rows."""
+    tokens: int
+    """Tokens of the training rows."""
+    longest_tokens: int
+    """Tokens of the longest training row."""
+    format: DataFormat
+    """Layout of the rows."""
+    digest: Identifier
+    """SHA-256 over the converted rows."""
+    warnings: Annotated[list[Message], Field(max_length=16)] = Field(default_factory=list)
+    """What a person may want to know, such as truncated rows."""
+
+
+class Progress(Model):
+    """How far the training is."""
+
+    step: int
+    """Optimizer steps done."""
+    total_steps: int
+    """Optimizer steps in all."""
+    loss: float | None = None
+    """Loss of the last logged step."""
+    learning_rate: float | None = None
+    """Learning rate of the last logged step."""
+    tokens_per_second: float | None = None
+    """Input tokens without padding per second, over the last logged steps."""
+    eta_seconds: int | None = None
+    """Seconds to the last step at the present speed."""
+    updated_at: Timestamp | None = None
+    """When this was measured."""
+
+
+class Scores(Model):
+    """Metrics of one model on the evaluation rows."""
+
+    perplexity: float | None = None
+    """exp of the mean loss per completion token."""
+    token_accuracy: float | None = None
+    """Share of completion tokens that the model ranks first."""
+    exact_match: float | None = None
+    """Share of rows whose greedy answer equals the reference, white space at the ends aside."""
+
+
+class GateResult(Model):
+    """How one gate came out."""
+
+    metric: Metric
+    """What was compared."""
+    value: float
+    """What was measured."""
+    passed: bool
+    """Whether it passed."""
+    message: Message
+    """The comparison in words."""
+
+
+class EvaluationStatus(Model):
+    """Before and after."""
+
+    base: Scores | None = None
+    """The base model."""
+    tuned: Scores | None = None
+    """The tuned model."""
+    exported: Scores | None = None
+    """The exported ONNX model."""
+    gates: Annotated[list[GateResult], Field(max_length=32)] = Field(default_factory=list)
+    """How the gates came out."""
+
+
+class Parity(Model):
+    """How close the exported model is to the merged torch model."""
+
+    max_logit_difference: float
+    """Greatest absolute difference of a logit."""
+    greedy_agreement: float
+    """Share of greedily decoded tokens that are the same, position by position."""
+    kl_divergence: float | None = None
+    """Mean Kullback-Leibler divergence of the next-token distributions, in nats."""
+
+
+class ArtifactStatus(Model):
+    """The exported model."""
+
+    uri: Uri
+    """Where the model folder lies."""
+    digest: Identifier
+    """SHA-256 over the folder's files."""
+    size_bytes: int
+    """Size of the folder."""
+    precision: ExportPrecision
+    """Precision of the weights."""
+    parity: Parity
+    """How close it is to the torch model."""
+
+
+class FailureStatus(Model):
+    """What went wrong last, what was seen, and what to do about it."""
+
+    category: FailureCategory
+    """Kind of the failure."""
+    stage: Identifier
+    """Stage that failed."""
+    message: Message
+    """What was seen."""
+    resolution: Message
+    """What to do about it."""
+    exit_code: int | None = None
+    """Exit code of the container."""
+
+
+class Attempts(Model):
+    """Failed runs per stage that count towards backoffLimit."""
+
+    prepare: int = 0
+    """Failed runs of prepare."""
+    train: int = 0
+    """Failed runs of train."""
+    export: int = 0
+    """Failed runs of export."""
+
+
+class FineTuneJobStatus(Model):
+    """What is the case."""
+
+    observed_generation: int | None = None
+    """The generation that this status speaks of."""
+    phase: (
+        Literal["Pending", "Preparing", "Training", "Exporting", "Deploying", "Succeeded", "Failed", "Suspended"] | None
+    ) = None
+    """Where the job is, for people; programs read the conditions."""
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(default_factory=list)
+    """The kstatus conditions and one for each stage."""
+    started_at: Timestamp | None = None
+    """When the first stage was started."""
+    finished_at: Timestamp | None = None
+    """When the job succeeded or failed."""
+    plan: PlanStatus | None = None
+    """What was decided before anything was spent."""
+    dataset: DatasetStatus | None = None
+    """What the prepare stage found."""
+    progress: Progress | None = None
+    """How far the training is."""
+    evaluation: EvaluationStatus | None = None
+    """Before and after."""
+    artifact: ArtifactStatus | None = None
+    """The exported model."""
+    attempts: Attempts | None = None
+    """Failed runs per stage."""
+    failure: FailureStatus | None = None
+    """What went wrong last."""
+    endpoint: Identifier | None = None
+    """Name of the ModelEndpoint that serves the result."""

@@ -1,0 +1,56 @@
+"""The resolved job: what was decided, and all that a stage needs. One file for the three stages.
+
+The operator writes it as an immutable ConfigMap, mounted at `CONFIG_PATH`; a local run writes it into the run's folder.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.model import Model
+from tunesmith_api.strings import Identifier, Message
+
+CONFIG_PATH = "/etc/tunesmith/job.json"
+WORKSPACE_PATH = "/workspace"
+#: Where the trainer image keeps the catalog's bundled models; the environment variable overrides it.
+BUNDLED_MODELS_PATH = "/opt/tunesmith/models"
+BUNDLED_MODELS_VARIABLE = "TUNESMITH_MODELS"
+#: Where a stage leaves its Termination; overridden by the environment variable TUNESMITH_TERMINATION_LOG.
+TERMINATION_LOG_PATH = "/dev/termination-log"
+TERMINATION_LOG_VARIABLE = "TUNESMITH_TERMINATION_LOG"
+#: Where the train stage serves /progress and /metrics; 0 in the environment variable TUNESMITH_PROGRESS_PORT: not at all.
+PROGRESS_PORT = 8081
+PROGRESS_PORT_VARIABLE = "TUNESMITH_PROGRESS_PORT"
+
+
+class Stage(StrEnum):
+    """The three stages, in their order."""
+
+    PREPARE = "prepare"
+    TRAIN = "train"
+    EXPORT = "export"
+
+
+class JobConfig(Model):
+    """The resolved job."""
+
+    name: Identifier
+    """Name of the FineTuneJob."""
+    namespace: Identifier = "default"
+    """Its namespace; `default` in local runs."""
+    uid: Identifier = "local"
+    """Its identity."""
+    workspace: Message = WORKSPACE_PATH
+    """Folder that the stages share."""
+    spec: FineTuneJobSpec
+    """The spec with every `Auto` of technique and distribution replaced by the planned value."""
+    inputs: Annotated[dict[str, str], Field(max_length=16)] = Field(default_factory=dict)
+    """URI to local path, for what is mounted (configmap://, pvc://) instead of fetched."""
+    outputs: Annotated[dict[str, str], Field(max_length=4)] = Field(default_factory=dict)
+    """URI to local path, for where the result is mounted."""
+    secrets: Annotated[dict[str, str], Field(max_length=16)] = Field(default_factory=dict)
+    """Secret name to the folder where its keys are mounted as files."""
+    memory_bytes: int | None = None
+    """Planned peak memory of the train stage."""

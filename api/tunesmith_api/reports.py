@@ -1,0 +1,131 @@
+"""What stages tell: report files in the workspace, and the termination message that the operator reads.
+
+Files below the workspace folder: `prepare-report.json` (DatasetStatus), `train-report.json` (TrainReport),
+`export/export-report.json` (ExportReport), `train-log.jsonl` (a Progress per line).
+"""
+
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from tunesmith_api.exits import FailureCategory
+from tunesmith_api.finetunejob import (
+    ArtifactStatus,
+    DatasetStatus,
+    EvaluationStatus,
+    GateResult,
+    Parity,
+    Progress,
+    Scores,
+)
+from tunesmith_api.jobconfig import Stage
+from tunesmith_api.model import Model
+from tunesmith_api.strings import Identifier, Message
+
+#: The kubelet keeps at most this much of a container's termination message.
+TERMINATION_LIMIT_BYTES = 4096
+
+PREPARE_REPORT = "prepare-report.json"
+TRAIN_REPORT = "train-report.json"
+EXPORT_REPORT = "export-report.json"
+TRAIN_LOG = "train-log.jsonl"
+#: Folder of the exported model below the workspace.
+EXPORT_FOLDER = "export"
+
+
+class TrainReport(Model):
+    """What the train stage did."""
+
+    base: Scores
+    """The base model."""
+    tuned: Scores
+    """The tuned model."""
+    gates: list[GateResult]
+    """How the gates came out."""
+    steps: int
+    """Optimizer steps."""
+    final_loss: float
+    """Training loss of the last logged step."""
+    trained_parameters: int
+    """Weights that were trained."""
+    total_parameters: int
+    """Weights in all."""
+    duration_seconds: float
+    """Wall time of the training, without the time before a resume."""
+    tokens_per_second: float
+    """Input tokens without padding per second."""
+    peak_memory_bytes: int
+    """Peak resident memory of the process (device memory on a device)."""
+    precision: Identifier
+    """Arithmetic that was used."""
+    resumed_from_step: int | None = None
+    """Step of the checkpoint that the last run started from."""
+
+
+class ExportReport(Model):
+    """What the export stage did; lies in the model folder."""
+
+    job: Identifier
+    """Name of the FineTuneJob."""
+    model: Message
+    """The base model's preset or URI."""
+    artifact: ArtifactStatus
+    """The exported model."""
+    parity: Parity
+    """How close it is to the merged torch model."""
+    exported: Scores
+    """Metrics of the exported model."""
+    gates: list[GateResult]
+    """How the gates came out on the exported model."""
+    versions: Annotated[dict[str, str], Field(max_length=32)]
+    """Versions of the libraries that made it."""
+
+
+class Failure(Model):
+    """Why a stage failed."""
+
+    category: FailureCategory
+    """Kind of the failure."""
+    message: Message
+    """What was seen: field, value, row, step, loss."""
+    resolution: Message
+    """What to do about it."""
+
+
+class Termination(Model):
+    """What a stage leaves in its termination message: at most 4 KiB of JSON."""
+
+    stage: Stage
+    """The stage."""
+    exit_code: int
+    """The process's exit code."""
+    failure: Failure | None = None
+    """Why it failed; absent when it did not."""
+    dataset: DatasetStatus | None = None
+    """What prepare found."""
+    evaluation: EvaluationStatus | None = None
+    """What train (base, tuned) or export (exported) measured."""
+    progress: Progress | None = None
+    """How far train came."""
+    artifact: ArtifactStatus | None = None
+    """What export published."""
+
+    def encode(self) -> str:
+        """The message as JSON, shortened to the kubelet's limit by dropping warnings and cutting the failure's text."""
+        text = self.model_dump_json(by_alias=True, exclude_none=True)
+        if len(text.encode()) <= TERMINATION_LIMIT_BYTES:
+            return text
+        dataset = self.dataset and self.dataset.model_copy(update={"warnings": []})
+        failure = self.failure and self.failure.model_copy(update={"message": self.failure.message[:1000]})
+        short = self.model_copy(update={"dataset": dataset, "failure": failure})
+        return short.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def decode_termination(text: str | None) -> Termination | None:
+    """The termination message of a container, or None when it is absent or not ours (as after SIGKILL)."""
+    if not text:
+        return None
+    try:
+        return Termination.model_validate_json(text)
+    except ValidationError:
+        return None

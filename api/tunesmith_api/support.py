@@ -1,0 +1,121 @@
+"""What this release does not do yet: fields of the contract that are refused until they are built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunesmith_api.enums import (
+    DataFormat,
+    LoraInit,
+    Offload,
+    RolloutStrategy,
+    Strategy,
+    Task,
+    TechniqueType,
+)
+from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.modelendpoint import EndpointTemplate, ModelEndpointSpec
+from tunesmith_api.uri import READABLE, SERVABLE, WRITABLE, Scheme, parse_uri
+
+TASKS = frozenset({Task.CHAT, Task.TEXT_GENERATION})
+TECHNIQUES = frozenset({TechniqueType.AUTO, TechniqueType.LORA})
+FORMATS = frozenset(
+    {
+        DataFormat.AUTO,
+        DataFormat.MESSAGES,
+        DataFormat.PROMPT_COMPLETION,
+        DataFormat.ALPACA,
+        DataFormat.SHARE_GPT,
+        DataFormat.TEXT,
+    }
+)
+INITS = frozenset({LoraInit.DEFAULT, LoraInit.GAUSSIAN})
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A field whose value asks for something that is not built yet."""
+
+    field: str
+    value: str
+    supported: str
+
+    def __str__(self) -> str:
+        """The sentence that the status shows."""
+        return f"{self.field}: {self.value} is not supported yet; {self.supported}"
+
+
+def _one_of(values: frozenset[str]) -> str:
+    return f"use one of {', '.join(sorted(values))}"
+
+
+def _uri(field: str, uri: str | None, schemes: frozenset[Scheme]) -> list[Unsupported]:
+    if uri is None or parse_uri(uri).scheme in schemes:
+        return []
+    return [Unsupported(field, uri, f"use one of {', '.join(sorted(f'{scheme}://' for scheme in schemes))}")]
+
+
+def _enum(field: str, value: str, values: frozenset[str]) -> list[Unsupported]:
+    return [] if value in values else [Unsupported(field, value, _one_of(values))]
+
+
+def _absent(field: str, value: object, way_out: str) -> list[Unsupported]:
+    return [Unsupported(field, "this field", way_out)] if value else []
+
+
+def _job_enums(spec: FineTuneJobSpec) -> list[Unsupported]:
+    found = _enum("spec.task", spec.task, TASKS)
+    found += _enum("spec.technique.type", spec.technique.type, TECHNIQUES)
+    found += _enum("spec.dataset.format", spec.dataset.format, FORMATS)
+    if spec.technique.lora is not None:
+        found += _enum("spec.technique.lora.init", spec.technique.lora.init, INITS)
+    return found
+
+
+def _job_distribution(spec: FineTuneJobSpec) -> list[Unsupported]:
+    allowed = frozenset({Strategy.AUTO, Strategy.NONE})
+    found = _enum("spec.distribution.strategy", spec.distribution.strategy, allowed)
+    if spec.distribution.workers > 1:
+        found.append(Unsupported("spec.distribution.workers", str(spec.distribution.workers), "use 1"))
+    found += _absent("spec.distribution.zeroStage", spec.distribution.zero_stage is not None, "leave it out")
+    return found + _enum("spec.distribution.offload", spec.distribution.offload, frozenset({Offload.NONE}))
+
+
+def _job_uris(spec: FineTuneJobSpec) -> list[Unsupported]:
+    found = _uri("spec.model.uri", spec.model.uri, READABLE)
+    found += _uri("spec.dataset.train.uri", spec.dataset.train.uri, READABLE)
+    found += _uri("spec.dataset.evaluation.uri", spec.dataset.evaluation.uri, READABLE)
+    return found + _uri("spec.output.uri", spec.output.uri if spec.output else None, WRITABLE)
+
+
+def _job_fields(spec: FineTuneJobSpec) -> list[Unsupported]:
+    found = _absent("spec.training.earlyStopping", spec.training.early_stopping, "leave it out and set maxSteps")
+    return found + _absent("spec.queue", spec.queue, "leave it out; the job starts without a queue")
+
+
+def _serve(spec: FineTuneJobSpec) -> list[Unsupported]:
+    return [] if spec.serve is None else unsupported_endpoint_fields(spec.serve, "spec.serve")
+
+
+_JOB_CHECKS: tuple[Callable[[FineTuneJobSpec], list[Unsupported]], ...] = (
+    _job_enums,
+    _job_distribution,
+    _job_uris,
+    _job_fields,
+    _serve,
+)
+
+
+def unsupported_job_fields(spec: FineTuneJobSpec) -> list[Unsupported]:
+    """Every field of a FineTuneJob that asks for something that is not built yet, in the order of the spec."""
+    return [found for check in _JOB_CHECKS for found in check(spec)]
+
+
+def unsupported_endpoint_fields(spec: EndpointTemplate, prefix: str = "spec") -> list[Unsupported]:
+    """Every field of a ModelEndpoint (or of a job's `serve`) that asks for something that is not built yet."""
+    found = _absent(f"{prefix}.adapters", spec.adapters, "export a merged model for each adapter")
+    found += _enum(f"{prefix}.rollout.strategy", spec.rollout.strategy, frozenset({RolloutStrategy.REPLACE}))
+    found += _absent(f"{prefix}.rollout.analysis", spec.rollout.analysis, "leave it out")
+    found += _absent(f"{prefix}.runtime.precision", spec.runtime.precision, "set the job's export.precision instead")
+    if isinstance(spec, ModelEndpointSpec):
+        found += _uri(f"{prefix}.source.uri", spec.source.uri, SERVABLE)
+    return found

@@ -1,0 +1,110 @@
+"""One way to say where a thing is: the URIs of models, data sets and outputs."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import StringConstraints
+
+from tunesmith_api.model import Rule
+
+
+class Scheme(StrEnum):
+    """Where a URI points to."""
+
+    HF = "hf"
+    S3 = "s3"
+    GS = "gs"
+    AZ = "az"
+    HTTPS = "https"
+    OCI = "oci"
+    PVC = "pvc"
+    CONFIGMAP = "configmap"
+    JOB = "job"
+    FILE = "file"
+
+
+#: Schemes that a training stage can read a model or a data set from in this release.
+READABLE = frozenset({Scheme.HF, Scheme.HTTPS, Scheme.PVC, Scheme.CONFIGMAP, Scheme.FILE})
+#: Schemes that the export stage can write to in this release.
+WRITABLE = frozenset({Scheme.PVC, Scheme.FILE})
+#: Schemes that an endpoint can serve a model folder from in this release.
+SERVABLE = frozenset({Scheme.PVC, Scheme.OCI})
+
+Uri = Annotated[str, StringConstraints(min_length=6, max_length=1024)]
+
+_LISTED = ", ".join(f"{scheme}://" for scheme in Scheme)
+
+
+class UriError(ValueError):
+    """Raised when a URI cannot be understood; the message names the URI and the way out."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A parsed URI.
+
+    Attributes:
+        scheme: where it points to.
+        authority: the host, bucket, claim, ConfigMap, registry or job name; the organisation for `hf://`.
+        path: what follows, without a leading slash (with it for `file://`).
+        revision: the part behind `@` of an `hf://` URI, or an empty string.
+    """
+
+    scheme: Scheme
+    authority: str
+    path: str
+    revision: str = ""
+
+
+def parse_uri(uri: str) -> Location:
+    """Parse a Tunesmith URI.
+
+    Raises:
+        UriError: the scheme is unknown, or a part that the scheme needs is missing.
+    """
+    head, separator, rest = uri.partition("://")
+    if not separator or head not in {scheme.value for scheme in Scheme}:
+        raise UriError(f"{uri!r} is no URI of a known scheme; use one of {_LISTED}")
+    scheme = Scheme(head)
+    if scheme is Scheme.FILE:
+        if not rest.startswith("/"):
+            raise UriError(f"{uri!r}: file:// needs an absolute path, as in file:///data/train.jsonl")
+        return Location(scheme, "", rest)
+    authority, _, path = rest.partition("/")
+    revision = ""
+    if scheme is Scheme.HF:
+        path, _, revision = path.partition("@")
+    _require_parts(uri, scheme, authority, path)
+    return Location(scheme, authority, path, revision)
+
+
+_SHAPES = {
+    Scheme.HF: "hf://organisation/repository[@revision] or hf://datasets/organisation/repository[@revision]",
+    Scheme.CONFIGMAP: "configmap://name/key",
+    Scheme.OCI: "oci://registry/repository[:tag|@digest]",
+}
+_PATHLESS = frozenset({Scheme.JOB, Scheme.PVC, Scheme.HTTPS, Scheme.S3, Scheme.GS, Scheme.AZ})
+
+
+def _require_parts(uri: str, scheme: Scheme, authority: str, path: str) -> None:
+    shape = _SHAPES.get(scheme, f"{scheme}://name/path")
+    if not authority or (not path and scheme not in _PATHLESS) or ".." in path.split("/"):
+        raise UriError(f"{uri!r} is incomplete or leaves its root; write {shape}")
+
+
+def uri_rule(field: str = "uri", schemes: tuple[Scheme, ...] = tuple(Scheme)) -> Rule:
+    """The rule that an optional URI field starts with one of some schemes."""
+    listed = ", ".join(f"'{scheme}://'" for scheme in schemes)
+    prefixes = tuple(f"{scheme}://" for scheme in schemes)
+
+    def holds(value: Any) -> bool:
+        uri = getattr(value, field)
+        return uri is None or str(uri).startswith(prefixes)
+
+    return Rule(
+        cel=f"!has(self.{field}) || [{listed}].exists(s, self.{field}.startsWith(s))",
+        message=f"{field} must start with one of {', '.join(prefixes)}",
+        holds=holds,
+        field_path=f".{field}",
+    )
