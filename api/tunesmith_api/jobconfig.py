@@ -20,7 +20,7 @@ BUNDLED_MODELS_VARIABLE = "TUNESMITH_MODELS"
 #: Where a stage leaves its Termination; overridden by the environment variable TUNESMITH_TERMINATION_LOG.
 TERMINATION_LOG_PATH = "/dev/termination-log"
 TERMINATION_LOG_VARIABLE = "TUNESMITH_TERMINATION_LOG"
-#: Where the train stage serves /progress and /metrics; 0 in the environment variable TUNESMITH_PROGRESS_PORT: not at all.
+#: Where the train stage serves /progress and /metrics; 0 in the environment variable turns it off.
 PROGRESS_PORT = 8081
 PROGRESS_PORT_VARIABLE = "TUNESMITH_PROGRESS_PORT"
 
