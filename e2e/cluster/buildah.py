@@ -1,0 +1,29 @@
+"""Buildah with a store of its own under the cache folder, away from any other images of this machine."""
+
+from pathlib import Path
+
+from cluster import tools
+from cluster.layout import cache_dir
+
+
+def buildah(*arguments: str, check: bool = True) -> str:
+    """Runs buildah on our store and returns its standard output."""
+    store = cache_dir() / "buildah"
+    where = ("--root", str(store / "storage"), "--runroot", str(store / "run"))
+    return tools.run(["buildah", *where, *arguments], check=check)
+
+
+def exists(image: str) -> bool:
+    """Whether the store has this image."""
+    return buildah("images", "--quiet", image, check=False) != ""
+
+
+def from_folder(image: str, folder: Path, *config: str) -> None:
+    """Makes an image of one layer: the folder's contents as the root, with the given `buildah config` flags."""
+    container = buildah("from", "scratch").strip()
+    try:
+        buildah("add", "--quiet", container, str(folder), "/")
+        buildah("config", *config, container)
+        buildah("commit", "--quiet", container, image)
+    finally:
+        buildah("rm", container)

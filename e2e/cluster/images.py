@@ -1,0 +1,87 @@
+"""Our images: built by buildah from the repository's Dockerfiles, named by their content, loaded into the node."""
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import base_image, node
+from cluster.buildah import buildah, exists
+from cluster.layout import REGISTRY, REPOSITORY, Cluster
+
+CERTIFICATES = Path("/etc/ssl/certs")
+
+
+@dataclass(frozen=True)
+class Part:
+    """An image: its Dockerfile and the package folders that it copies, relative to the repository."""
+
+    dockerfile: str
+    packages: tuple[str, ...]
+
+
+PARTS = {
+    "operator": Part("operator/Dockerfile", ("api/tunesmith_api", "operator/tunesmith_operator")),
+    "trainer": Part("trainer-image/Dockerfile", ("api/tunesmith_api", "trainer-image/tunesmith_trainer")),
+    "server": Part("server-image/Dockerfile", ("api/tunesmith_api", "server-image/tunesmith_server")),
+}
+
+
+def ensure(cluster: Cluster, name: str) -> str:
+    """Builds and loads an image unless the node has one of the same content, and returns its reference."""
+    image = reference(name)
+    if image in node.ctr(cluster, "images", "list", "--quiet").split():
+        return image
+    begin = time.monotonic()
+    if not exists(image):
+        _build(name, image)
+    built = time.monotonic()
+    _load(cluster, image)
+    loaded = time.monotonic()
+    print(f"{name}: built in {built - begin:.1f} s, loaded in {loaded - built:.1f} s", file=sys.stderr, flush=True)
+    return image
+
+
+def reference(name: str) -> str:
+    """The image's name: the local registry, the part, and the hash of everything that goes in."""
+    digest = hashlib.sha256(base_image.reference().encode())
+    for file in _inputs(PARTS[name]):
+        digest.update(f"\0{file.relative_to(REPOSITORY)}\0".encode())
+        digest.update(file.read_bytes())
+    return f"{REGISTRY}/tunesmith/{name}:{digest.hexdigest()[:12]}"
+
+
+def _inputs(part: Part) -> Iterator[Path]:
+    yield from (REPOSITORY / name for name in (part.dockerfile, "constraints.txt", "pyproject.toml", ".dockerignore"))
+    for package in part.packages:
+        files = (path for path in (REPOSITORY / package).rglob("*") if path.is_file())
+        yield from sorted(path for path in files if "__pycache__" not in path.parts)
+
+
+def _build(name: str, image: str) -> None:
+    arguments = {"BASE_IMAGE": base_image.reference(), "UV_NO_CACHE": "false"}
+    volumes = [f"{_uv_cache()}:/root/.cache/uv"]
+    bundle = CERTIFICATES / "ca-certificates.crt"
+    if bundle.exists():  # the machine may trust an authority that the base image does not know
+        volumes.append(f"{CERTIFICATES}:{CERTIFICATES}:ro")
+        arguments |= {"SSL_CERT_FILE": str(bundle), "PIP_CERT": str(bundle)}
+    flags = [f"--build-arg={key}={value}" for key, value in arguments.items()]
+    flags += [f"--volume={volume}" for volume in volumes]
+    where = ("--file", str(REPOSITORY / PARTS[name].dockerfile), "--tag", image, str(REPOSITORY))
+    buildah("build", "--quiet", "--layers", "--network=host", "--isolation=chroot", "--pull=never", *flags, *where)
+
+
+def _uv_cache() -> Path:
+    """The machine's uv cache, which saves downloading torch again; made when missing, so that later builds share it."""
+    cache = Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+def _load(cluster: Cluster, image: str) -> None:
+    """Through the local registry: unlike an archive, it moves only the layers that the node does not have."""
+    buildah("push", "--quiet", "--tls-verify=false", "--disable-compression", image, f"docker://{image}")
+    node.ctr(cluster, "images", "pull", "--plain-http", image)
