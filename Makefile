@@ -36,7 +36,7 @@ format: venv ## Format the code
 	$(VENV)/bin/ruff format .
 
 generate: venv ## Write crds/ and the chart's copy anew from the pydantic models
-	$(PY) -m tunesmith_api.crd crds
+	$(PY) -m tunesmith_api.crd .
 
 test: lint test-unit test-apiserver test-e2e ## Everything: lint, unit, API server, end to end
 
