@@ -20,7 +20,7 @@ from tunesmith_api.enums import (
     TechniqueType,
 )
 from tunesmith_api.exits import FailureCategory
-from tunesmith_api.model import Model, Rule, exactly_one
+from tunesmith_api.model import Model, Rule, exactly_one, immutable
 from tunesmith_api.modelendpoint import EndpointTemplate
 from tunesmith_api.strings import Identifier, Message, ObjectName, Quantity, Timestamp
 from tunesmith_api.uri import Scheme, Uri, uri_rule
@@ -321,6 +321,12 @@ class WorkspaceSpec(Model):
 
 class FineTuneJobSpec(Model):
     """What to tune, on what data, how, where, and what to do with the result."""
+
+    rules: ClassVar = immutable(
+        *("model", "task", "dataset", "technique", "distribution", "training", "compute", "evaluation", "export"),
+        *("output", "workspace", "serve", "queue", "backoff_limit", "active_deadline_seconds"),
+        way_out="a FineTuneJob runs once, so create a new one (suspend and ttlSecondsAfterFinished may change)",
+    )
 
     model: ModelSource
     """The base model."""

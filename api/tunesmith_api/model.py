@@ -64,3 +64,14 @@ def exactly_one(*fields: str) -> Rule:
         message=f"set exactly one of {', '.join(wire_names)}",
         holds=lambda value: sum(getattr(value, name) is not None for name in fields) == 1,
     )
+
+
+def immutable(*fields: str, way_out: str) -> tuple[Rule, ...]:
+    """A transition rule for each field: it may not change, appear or go. `fields` are Python names."""
+    return tuple(
+        Rule(
+            cel=f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
+            message=f"spec.{name} is immutable: {way_out}",
+        )
+        for name in map(to_camel, fields)
+    )
