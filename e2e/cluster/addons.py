@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 
 from cluster import control_plane, daemon, tools
-from cluster.layout import DNS_SERVICE_IP, NODE_IP, REGISTRY, Cluster, cache_dir
+from cluster.layout import DNS_SERVICE_IP, NODE_IP, REGISTRY, Cluster, cache_dir, write
 
 MANIFESTS = Path(__file__).parent / "manifests"
 DNS_PORT = 1053
@@ -53,7 +53,9 @@ def dns_answers() -> bool:
 
 def _ensure_dns(cluster: Cluster) -> bool:
     corefile = cluster.root / "Corefile"
-    corefile.write_text(f"""\
+    write(
+        corefile,
+        f"""\
 cluster.local:{DNS_PORT} in-addr.arpa:{DNS_PORT} {{
   bind {NODE_IP}
   errors
@@ -68,7 +70,8 @@ cluster.local:{DNS_PORT} in-addr.arpa:{DNS_PORT} {{
   forward . /etc/resolv.conf
   cache 30
 }}
-""")
+""",
+    )
     _apply(cluster, "dns.yaml", {"DNS_SERVICE_IP": DNS_SERVICE_IP, "NODE_IP": NODE_IP, "DNS_PORT": str(DNS_PORT)})
     return daemon.ensure(cluster.root, "coredns", [tools.command("coredns"), "-conf", str(corefile)])
 
@@ -78,7 +81,7 @@ def _ensure_storage(cluster: Cluster, base_image: str) -> bool:
     folder.mkdir(exist_ok=True)
     values = {"VOLUMES": str(cluster.volumes), "BASE_IMAGE": base_image}
     for name in ("config.json", "helperPod.yaml"):
-        (folder / name).write_text(_render(f"storage-{name}", values))
+        write(folder / name, _render(f"storage-{name}", values))
     _apply(cluster, "storage.yaml", values)
     argv = [
         tools.command("local-path-provisioner"),
@@ -98,7 +101,7 @@ def _ensure_registry(cluster: Cluster) -> bool:
     store = cache_dir() / "registry"
     store.mkdir(parents=True, exist_ok=True)
     port = REGISTRY.rpartition(":")[2]
-    config.write_text(_render("registry.yaml", {"STORE": str(store), "PORT": port}))
+    write(config, _render("registry.yaml", {"STORE": str(store), "PORT": port}))
     argv = [tools.command("registry"), "serve", str(config)]
     return daemon.ensure(cluster.root, "registry", argv, {"OTEL_TRACES_EXPORTER": "none"})
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -43,11 +44,11 @@ def load(cluster: Cluster, image: str) -> None:
 
 
 def _report(image: str, make: Callable[[Path], None]) -> None:
-    print(f"building {image} ... ", end="", flush=True)
+    print(f"building {image} ... ", end="", file=sys.stderr, flush=True)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
         make(Path(folder))
-    print(f"{time.monotonic() - begin:.0f} s", flush=True)
+    print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
 
 
 def _make_pause(folder: Path) -> None:

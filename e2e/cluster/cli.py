@@ -136,10 +136,14 @@ def down(options: argparse.Namespace) -> None:
 
 
 def status(options: argparse.Namespace) -> None:
-    """One line for each process."""
+    """One line for each process; an error when one of them is dead or the API server is not ready."""
     cluster = layout.require(options.name)
-    for process in daemon.recorded(cluster.root):
+    processes = list(daemon.recorded(cluster.root))
+    for process in processes:
         print(f"{process.name:<24} {'running' if process.alive else 'dead':<8} pid {process.pid}")
+    dead = [process.name for process in processes if not process.alive]
+    if dead:
+        raise ClusterError(f"{', '.join(dead)} died (logs in {cluster.root / 'log'}); `up` starts what is missing.")
     if not control_plane.is_ready(cluster):
         raise ClusterError(f"The API server of cluster {cluster.name!r} is not ready.")
     print(f"API server ready at {cluster.server}")

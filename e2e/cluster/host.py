@@ -62,7 +62,7 @@ def install_packages(table: dict[str, str]) -> None:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise UnsupportedHostError(f"it needs the packages {' '.join(missing)} (Debian's names); install them first")
-    print(f"installing Debian packages: {' '.join(missing)}", flush=True)
+    print(f"installing Debian packages: {' '.join(missing)}", file=sys.stderr, flush=True)
     _apt(["update", "-qq"])
     _apt(["install", "-y", "-qq", "--no-install-recommends", *missing])
 

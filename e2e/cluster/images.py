@@ -36,6 +36,7 @@ def ensure(cluster: Cluster, name: str) -> str:
     if image in node.ctr(cluster, "images", "list", "--quiet").split():
         return image
     begin = time.monotonic()
+    print(f"{name}: building ...", file=sys.stderr, flush=True)
     if not exists(image):
         _build(name, image)
     built = time.monotonic()

@@ -171,3 +171,9 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file unless it has this text already: kube-proxy ends when its configuration is touched."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)

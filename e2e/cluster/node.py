@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from cluster import control_plane, daemon, pki, tools
-from cluster.layout import DNS_SERVICE_IP, NODE_IP, NODE_NAME, POD_CIDR, REGISTRY, Cluster, bin_dir
+from cluster.layout import DNS_SERVICE_IP, NODE_IP, NODE_NAME, POD_CIDR, REGISTRY, Cluster, bin_dir, write
 
 PAUSE_IMAGE = "localhost/tunesmith/pause:1"
 CNI_NETWORK = "tunesmith"
@@ -28,8 +28,8 @@ def ensure_containerd(cluster: Cluster) -> bool:
 
 def ensure_kubelet(cluster: Cluster) -> bool:
     """Starts kubelet and kube-proxy unless they run."""
-    (cluster.root / "kubelet.yaml").write_text(_kubelet_config(cluster))
-    (cluster.root / "kube-proxy.yaml").write_text(_proxy_config(cluster))
+    write(cluster.root / "kubelet.yaml", _kubelet_config(cluster))
+    write(cluster.root / "kube-proxy.yaml", _proxy_config(cluster))
     kubelet = [
         tools.command("kubelet"),
         f"--config={cluster.root / 'kubelet.yaml'}",

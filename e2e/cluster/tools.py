@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def _target(tool: Tool) -> Path:
 def _build(tool: Tool, target: Path, progress: str) -> None:
     module = MODULES / tool.module
     host.require_go(module)
-    print(f"{progress} building {tool.name} ... ", end="", flush=True)
+    print(f"{progress} building {tool.name} ... ", end="", file=sys.stderr, flush=True)
     begin = time.monotonic()
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
@@ -127,7 +128,7 @@ def _build(tool: Tool, target: Path, progress: str) -> None:
     if answer.returncode != 0:
         raise ClusterError(f"Building {tool.name} failed:\n{answer.stderr.strip()[-3000:]}")
     partial.rename(target)
-    print(f"{time.monotonic() - begin:.0f} s", flush=True)
+    print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
 
 
 def _link(link: Path, target: Path) -> None:

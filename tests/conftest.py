@@ -1,0 +1,61 @@
+"""Fixtures for every test: a real API server with simulated nodes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+CLUSTER = [sys.executable, str(Path(__file__).parents[1] / "e2e" / "cluster")]
+
+
+@dataclass(frozen=True)
+class ApiServer:
+    """A control plane of our own: etcd, API server, controller manager, scheduler, and kwok as every node's kubelet.
+
+    Create Node objects for pods to run on. A Job's pod becomes Running, then Succeeded; on a node whose name starts
+    with "holding-" it stays Running, and a test may patch its status as it likes.
+    """
+
+    name: str
+    kubeconfig: Path
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Runs kubectl as the administrator; CalledProcessError when it fails."""
+        argv = ["kubectl", "--kubeconfig", str(self.kubeconfig), *arguments]
+        path = f"{self.kubeconfig.parents[2] / 'bin'}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path}
+        return subprocess.run(argv, input=stdin, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+
+    def restart(self) -> None:
+        """Kills the API server, starts it again, and waits until it is ready."""
+        run_cluster("restart-apiserver", "--name", self.name)
+
+
+def run_cluster(*arguments: str) -> str:
+    """Runs a command of e2e/cluster and returns its standard output; its progress goes to standard error."""
+    return subprocess.run([*CLUSTER, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds the tools outside of any test's time limit: the first time it takes minutes."""
+    if (
+        any("apiserver" in getattr(item, "fixturenames", ()) for item in session.items)
+        and not session.config.option.collectonly
+    ):
+        run_cluster("tools", "--only", "kube")
+
+
+@pytest.fixture(scope="session")
+def apiserver() -> Iterator[ApiServer]:
+    """A fresh control plane for this test session, stopped at its end."""
+    name = f"test-{os.getpid()}"  # sessions side by side must not meet
+    try:
+        run_cluster("up", "--name", name, "--control-plane-only")
+        run_cluster("kwok", "--name", name)
+        yield ApiServer(name, Path(run_cluster("kubeconfig", "--name", name).strip()))
+    finally:
+        run_cluster("down", "--name", name)
