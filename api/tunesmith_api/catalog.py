@@ -56,6 +56,8 @@ class CatalogModel(Model):
     """Tasks that the model can be tuned for."""
     lora_targets: Annotated[list[Identifier], Field(min_length=1)]
     """Linear modules that LoRA adapts by default."""
+    trainable: bool = True
+    """Whether the trainer's libraries know the architecture without code from the model's repository."""
     exportable: bool = True
     """Whether the ONNX model builder knows the architecture."""
     architecture: Architecture

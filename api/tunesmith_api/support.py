@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tunesmith_api.catalog import load_catalog
 from tunesmith_api.enums import (
     DataFormat,
     LoraInit,
@@ -62,6 +63,15 @@ def _absent(field: str, value: object, way_out: str) -> list[Unsupported]:
     return [Unsupported(field, "this field", way_out)] if value else []
 
 
+def _job_model(spec: FineTuneJobSpec) -> list[Unsupported]:
+    """A preset that the trainer cannot tune or export; an unknown one is an error of its own (`find_preset`)."""
+    model = load_catalog().get(spec.model.preset or "")
+    if model is None or (model.trainable and model.exportable):
+        return []
+    known = sorted(name for name, other in load_catalog().items() if other.trainable and other.exportable)
+    return [Unsupported("spec.model.preset", model.name, _one_of(frozenset(known)))]
+
+
 def _job_enums(spec: FineTuneJobSpec) -> list[Unsupported]:
     found = _enum("spec.task", spec.task, TASKS)
     found += _enum("spec.technique.type", spec.technique.type, TECHNIQUES)
@@ -97,6 +107,7 @@ def _serve(spec: FineTuneJobSpec) -> list[Unsupported]:
 
 
 _JOB_CHECKS: tuple[Callable[[FineTuneJobSpec], list[Unsupported]], ...] = (
+    _job_model,
     _job_enums,
     _job_distribution,
     _job_uris,
