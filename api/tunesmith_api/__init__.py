@@ -8,9 +8,11 @@ from tunesmith_api.finetunejob import FineTuneJobSpec, FineTuneJobStatus
 from tunesmith_api.jobconfig import JobConfig, Stage
 from tunesmith_api.modelendpoint import ModelEndpointSpec, ModelEndpointStatus
 from tunesmith_api.reports import ExportReport, Failure, Termination, TrainReport, decode_termination
+from tunesmith_api.resolve import Resolution, UnresolvableError, resolve
 from tunesmith_api.resource import API_VERSION, GROUP, KINDS, VERSION, ComputePool, FineTuneJob, ModelEndpoint
 from tunesmith_api.support import Unsupported, unsupported_endpoint_fields, unsupported_job_fields
 from tunesmith_api.uri import Location, Scheme, UriError, parse_uri
+from tunesmith_api.validation import InvalidResourceError, parse_resource
 
 __all__ = [
     "API_VERSION",
@@ -31,24 +33,29 @@ __all__ = [
     "FineTuneJob",
     "FineTuneJobSpec",
     "FineTuneJobStatus",
+    "InvalidResourceError",
     "JobConfig",
     "Location",
     "ModelEndpoint",
     "ModelEndpointSpec",
     "ModelEndpointStatus",
     "Reason",
+    "Resolution",
     "Scheme",
     "Stage",
     "Termination",
     "TrainReport",
     "UnknownPresetError",
+    "UnresolvableError",
     "Unsupported",
     "UriError",
     "decode_termination",
     "find_preset",
     "load_catalog",
     "meaning_of",
+    "parse_resource",
     "parse_uri",
+    "resolve",
     "unsupported_endpoint_fields",
     "unsupported_job_fields",
 ]

@@ -90,4 +90,4 @@ def find_preset(name: str) -> CatalogModel:
         return catalog[name]
     near = get_close_matches(name, catalog, n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}?" if near else f"known presets: {', '.join(catalog)}"
-    raise UnknownPresetError(f"model.preset {name!r} is not in the catalog; {hint}")
+    raise UnknownPresetError(f"model.preset: {name!r} is not in the catalog; {hint}")

@@ -1,0 +1,125 @@
+"""From a spec to a resolved job."""
+
+from typing import Any
+
+import pytest
+
+from tunesmith_api.enums import Goal
+from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.planner import lora_parameters
+from tunesmith_api.resolve import GOALS, UnresolvableError, resolve, sources
+from tunesmith_api.support import unsupported_job_fields
+
+
+def spec(**fields: Any) -> FineTuneJobSpec:
+    """A minimal spec with some fields."""
+    base = {"model": {"preset": "tiny-phi3"}, "dataset": {"train": {"uri": "configmap://data/train.jsonl"}}}
+    return FineTuneJobSpec.model_validate({**base, **fields})
+
+
+def test_auto_becomes_a_technique_and_a_strategy() -> None:
+    """Nothing that says Auto is left for the stages, and each choice has a reason."""
+    found = resolve(spec())
+    assert (found.spec.technique.type, found.spec.distribution.strategy) == ("LoRA", "None")
+    assert found.spec.technique.lora is not None
+    assert any("goal Balanced" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize("goal", list(Goal))
+def test_every_goal_has_a_row(goal: Goal) -> None:
+    """Each goal leads to its rank, which never exceeds the model's narrowest layer."""
+    found = resolve(spec(technique={"type": "Auto", "goal": goal}))
+    assert found.spec.technique.lora is not None
+    assert found.spec.technique.lora.rank == min(GOALS[goal].rank, 128)
+    assert found.spec.technique.goal is None
+
+
+def test_goals_order_the_trained_weights() -> None:
+    """Fewest parameters trains less than balanced, which trains less than best quality."""
+
+    def trained(goal: Goal) -> int:
+        found = resolve(spec(model={"preset": "phi-3-mini-4k-instruct"}, technique={"goal": goal}))
+        assert found.model is not None
+        assert found.spec.technique.lora is not None
+        return lora_parameters(found.model.architecture, found.spec.technique.lora.rank)
+
+    assert trained(Goal.FEWEST_PARAMETERS) < trained(Goal.BALANCED) < trained(Goal.BEST_QUALITY)
+
+
+def test_a_lora_section_wins_over_the_goal() -> None:
+    """What a person writes is kept."""
+    found = resolve(spec(technique={"lora": {"rank": 4, "alpha": 6}}))
+    assert found.spec.technique.lora is not None
+    assert (found.spec.technique.lora.rank, found.spec.technique.lora.alpha) == (4, 6)
+
+
+def test_a_resolved_spec_resolves_to_itself() -> None:
+    """Resolving twice changes nothing, and the resolved spec is supported and valid on the wire."""
+    once = resolve(spec(technique={"goal": "BestQuality"})).spec
+    assert resolve(once).spec == once
+    assert FineTuneJobSpec.model_validate(once.wire()) == once
+    assert not unsupported_job_fields(once)
+
+
+def test_memory_grows_with_the_batch() -> None:
+    """A larger batch needs more memory in training and none in export."""
+    small, large = (resolve(spec(training={"batchSize": size})) for size in (1, 64))
+    assert small.memory is not None
+    assert large.memory is not None
+    assert large.memory.total > small.memory.total
+    assert large.export_memory_bytes == small.export_memory_bytes
+
+
+def test_quantised_export_needs_more_memory() -> None:
+    """The builder holds more while it quantises."""
+    exact, fast = (resolve(spec(export={"precision": name})).export_memory_bytes for name in ("Exact", "Fast"))
+    assert exact is not None
+    assert fast is not None
+    assert fast > exact
+
+
+def test_a_model_by_uri_has_no_estimate() -> None:
+    """Where the size is not known, nothing is made up and the reason says so."""
+    found = resolve(spec(model={"uri": "hf://org/repo"}))
+    assert (found.model, found.memory, found.export_memory_bytes) == (None, None, None)
+    assert any("not estimated" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"model": {"preset": "tiny-phi"}}, "did you mean tiny-phi3"),
+        ({"technique": {"lora": {"rank": 129}}}, "spec.technique.lora.rank: 129 is above the width 128"),
+        ({"training": {"maxSequenceLength": 513}}, "spec.training.maxSequenceLength: 513 is above the context"),
+        ({"dataset": {"train": {"uri": "configmap://data"}}}, "write configmap://name/key"),
+        ({"output": {"uri": "oci://registry"}}, "spec.output.uri: 'oci://registry' is incomplete"),
+        ({"task": "Translation"}, "spec.task: Translation is not supported yet"),
+    ],
+)
+def test_what_cannot_run_is_named(fields: dict[str, Any], problem: str) -> None:
+    """A problem names the field, the value and the way out."""
+    with pytest.raises(UnresolvableError) as caught:
+        resolve(spec(**fields))
+    assert problem in str(caught.value)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """A person corrects a spec once."""
+    with pytest.raises(UnresolvableError) as caught:
+        resolve(spec(technique={"lora": {"rank": 1024}}, training={"maxSequenceLength": 4096}, task="Translation"))
+    assert len(caught.value.problems) == 3
+
+
+def test_sources_are_every_uri_that_is_read() -> None:
+    """Each URI comes with its field and its secret."""
+    dataset = {
+        "train": {"uri": "hf://datasets/a/b", "secretRef": {"name": "hub"}},
+        "evaluation": {"uri": "pvc://claim/test.jsonl"},
+    }
+    found = [
+        (source.field, source.uri, source.secret and source.secret.name) for source in sources(spec(dataset=dataset))
+    ]
+    assert found == [
+        ("spec.dataset.train.uri", "hf://datasets/a/b", "hub"),
+        ("spec.dataset.evaluation.uri", "pvc://claim/test.jsonl", None),
+    ]
