@@ -5,18 +5,20 @@ Exits 0 after a drain, 78 when something is wrong with the settings, the model o
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from tunesmith_server.app import create_app
-from tunesmith_server.errors import EX_CONFIG, StartupError
+from tunesmith_server.errors import EX_CONFIG, SettingsError, StartupError
 from tunesmith_server.lifecycle import Lifecycle
 from tunesmith_server.log import configure_logging
 from tunesmith_server.metrics import Metrics
@@ -48,33 +50,61 @@ def main(arguments: Sequence[str]) -> int:
 async def _serve(settings: Settings) -> int:
     lifecycle, metrics = Lifecycle(), Metrics(_registry())
     app = create_app(lifecycle, metrics, settings.max_body_bytes)
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False)
-    server = _Server(config)
+    server = _Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with socket.create_server((settings.host, settings.port), backlog=2048) as listener:
-        _log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve(sockets=[listener]))
-            try:
-                await _load_and_wait(settings, lifecycle, metrics, stop)
-            finally:
-                await _shut_down(settings, lifecycle)
-                server.should_exit = True
-                await serving
+    with _listen(settings) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await _load_and_wait(settings, lifecycle, metrics, stop)
+        finally:
+            await _shut_down(settings, lifecycle)
+            server.should_exit = True
+            await serving
     return 0
 
 
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        listener = socket.create_server((settings.host, settings.port), backlog=2048)
+    except OSError as error:
+        raise SettingsError(f"--host {settings.host} --port {settings.port}: cannot listen: {error}") from error
+    _log.info("listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
+    return listener
+
+
 async def _load_and_wait(settings: Settings, lifecycle: Lifecycle, metrics: Metrics, stop: asyncio.Event) -> None:
-    loading = asyncio.create_task(asyncio.to_thread(load_service, settings))
-    stopping = asyncio.create_task(stop.wait())
+    loading, stopping = _load(settings), asyncio.create_task(stop.wait())
     await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
-    service = await loading  # a thread cannot be interrupted; a stop meanwhile is honoured right after
+    if not loading.done():
+        return  # stopped while loading: there is nothing to drain
+    service = await loading
     metrics.watch(service.engine.stats, service.providers)
     lifecycle.ready(service)
     _announce(service)
     await stopping
+
+
+def _load(settings: Settings) -> asyncio.Future[Service]:
+    """Load on a daemon thread, which does not keep a stopped process alive as an executor's would."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Service] = loop.create_future()
+
+    def deliver(outcome: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(outcome)
+
+    def load() -> None:
+        try:
+            service = load_service(settings)
+        except Exception as error:  # noqa: BLE001 - carried over to whoever awaits the future
+            deliver(functools.partial(future.set_exception, error))
+        else:
+            deliver(functools.partial(future.set_result, service))
+
+    threading.Thread(target=load, name="load-model", daemon=True).start()
+    return future
 
 
 def _announce(service: Service) -> None:

@@ -38,8 +38,9 @@ def rope_switch(path: Path) -> int | None:
         ModelError: the file is not an ONNX model, or it switches on something that this reader does not know.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return _switch_of(memoryview(mapped), path)
+        with path.open("rb") as file:
+            # Unmapped when the last view is gone; closing it while an error's traceback holds one would fail.
+            return _switch_of(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), path)
     except (IndexError, UnicodeDecodeError, ValueError) as error:
         raise ModelError(f"{path}: not an ONNX model: {error}") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from tunesmith_server.errors import InvalidRequestError
 from tunesmith_server.fields import Rule, used_fields
@@ -174,7 +175,7 @@ def parse(body: bytes, kind: type[R], rules: Mapping[str, Rule]) -> R:
 
 
 def _first_error(error: ValidationError, kind: type[BaseModel]) -> InvalidRequestError:
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = _most_telling(error)
     param = _path(first["loc"], kind)
     if first["type"] == "missing" and len(first["loc"]) == 1:
         return InvalidRequestError(
@@ -184,6 +185,13 @@ def _first_error(error: ValidationError, kind: type[BaseModel]) -> InvalidReques
     shown = json.dumps(first["input"], default=str)
     value = f" (got {shown})" if len(shown) <= 40 and first["type"] != "missing" else ""
     return InvalidRequestError(f"Invalid '{param}': {message}{value}.", param=param, code="invalid_value")
+
+
+def _most_telling(error: ValidationError) -> ErrorDetails:
+    """Of the first wrong field's errors (one per member of a union) the deepest, and rather a bound than a type."""
+    errors = error.errors(include_url=False, include_context=False)
+    of_field = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
+    return max(of_field, key=lambda one: (len(one["loc"]), not one["type"].endswith("_type")))
 
 
 def _path(location: tuple[int | str, ...], kind: type[BaseModel]) -> str:

@@ -16,7 +16,7 @@ from tunesmith_server.generation import Answer, Generation, Piece, Scored, colle
 from tunesmith_server.protocol import ChatRequest, parse
 from tunesmith_server.responses import EventStream, JsonAnswer, sse
 from tunesmith_server.service import Service
-from tunesmith_server.tokens import encode
+from tunesmith_server.tokens import encode_aside
 
 router = APIRouter()
 
@@ -28,7 +28,7 @@ async def create_chat_completion(http: HttpRequest) -> Response:
     request = parse(await http.body(), ChatRequest, CHAT)
     context.check_model(request.model)
     service = context.service
-    prompt = _prompt(service, request)
+    prompt = await _prompt(service, request)
     work = sequences(service, request, [prompt], None)
     completion_id = context.new_id("chatcmpl")
     generation = Generation(
@@ -45,11 +45,11 @@ async def create_chat_completion(http: HttpRequest) -> Response:
     return JsonAnswer(lambda: _completion(service, request, generation, envelope))
 
 
-def _prompt(service: Service, request: ChatRequest) -> list[int]:
+async def _prompt(service: Service, request: ChatRequest) -> list[int]:
     if service.template is None:
         raise InvalidRequestError("This model has no chat template; use /v1/completions.", param="messages")
     text = service.template.render([message.for_template() for message in request.messages])
-    tokens = encode(service.tokenizer, text, special=False)
+    tokens = await encode_aside(service.tokenizer, text, special=False)
     if not tokens:
         raise InvalidRequestError("The chat template made an empty prompt of the messages.", param="messages")
     return tokens

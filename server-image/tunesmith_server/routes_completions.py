@@ -16,7 +16,7 @@ from tunesmith_server.generation import Answer, Generation, Scored, collect, seq
 from tunesmith_server.protocol import CompletionRequest, parse
 from tunesmith_server.responses import EventStream, JsonAnswer, sse
 from tunesmith_server.service import Service
-from tunesmith_server.tokens import encode
+from tunesmith_server.tokens import encode_aside
 
 router = APIRouter()
 _DEFAULT_TOKENS = 16  # OpenAI's default of max_tokens for this route
@@ -29,7 +29,7 @@ async def create_completion(http: HttpRequest) -> Response:
     request = parse(await http.body(), CompletionRequest, COMPLETION)
     context.check_model(request.model)
     service = context.service
-    prompts = [_tokens(service, prompt) for prompt in request.prompts]
+    prompts = [await _tokens(service, prompt) for prompt in request.prompts]
     work = sequences(service, request, prompts, _DEFAULT_TOKENS)
     completion_id = context.new_id("cmpl")
     generation = Generation(
@@ -46,8 +46,8 @@ async def create_completion(http: HttpRequest) -> Response:
     return JsonAnswer(lambda: _completion(service, len(work), generation, envelope))
 
 
-def _tokens(service: Service, prompt: str | list[int]) -> list[int]:
-    tokens = encode(service.tokenizer, prompt, special=True) if isinstance(prompt, str) else prompt
+async def _tokens(service: Service, prompt: str | list[int]) -> list[int]:
+    tokens = await encode_aside(service.tokenizer, prompt, special=True) if isinstance(prompt, str) else prompt
     if not tokens:
         raise InvalidRequestError("The prompt is empty.", param="prompt")
     if max(tokens) >= service.vocabulary:

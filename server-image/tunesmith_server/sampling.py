@@ -87,7 +87,7 @@ def logprobs(logits: Logits, token: int, top: int) -> TokenLogprobs:
     """Log probabilities of `token` and of the `top` most likely tokens."""
     shifted = logits.astype(np.float64) - float(logits.max())
     normalised = shifted - np.log(np.exp(shifted).sum())
-    best = _descending(normalised, top)[:top] if top else ()
+    best = _descending(logits.astype(np.float64), top)[:top] if top else ()
     return TokenLogprobs(float(normalised[token]), tuple((int(one), float(normalised[one])) for one in best))
 
 

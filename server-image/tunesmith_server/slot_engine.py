@@ -194,12 +194,13 @@ class SlotEngine:
         """Keep the rows of each group together; the last row moves into the hole that a finished one left."""
         for one, other in swaps([Group.FREE if row is None else self._group(row) for row in self._rows]):
             first, second = self._rows[one], self._rows[other]
-            if first is None and second is not None:
-                self._cache.copy(other, one, second.cached)
-            elif second is None and first is not None:
-                self._cache.copy(one, other, first.cached)
-            elif first is not None and second is not None:
-                self._cache.swap(one, other, max(first.cached, second.cached))
+            here, there = (0 if row is None else row.cached for row in (first, second))
+            if here and there:
+                self._cache.swap(one, other, max(here, there))
+            elif there:
+                self._cache.copy(other, one, there)
+            elif here:
+                self._cache.copy(one, other, here)
             with self._wake:
                 self._rows[one], self._rows[other] = second, first
 

@@ -1,5 +1,6 @@
 """Text to tokens and back, by the `tokenizers` library: what the model was trained with, bit for bit."""
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -33,6 +34,13 @@ def encode(tokenizer: Tokenizer, text: str, *, special: bool) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=special).ids)
 
 
+async def encode_aside(tokenizer: Tokenizer, text: str, *, special: bool) -> list[int]:
+    """`encode`, on another thread for a long text, which would hold up every other request."""
+    if len(text) < _LONG_TEXT:
+        return encode(tokenizer, text, special=special)
+    return await asyncio.to_thread(encode, tokenizer, text, special=special)
+
+
 class TokenBytes:
     """The bytes that single tokens stand for, which may be half a character; log probabilities report them."""
 
@@ -61,6 +69,7 @@ def _byte_alphabet() -> dict[str, bytes]:
     return {character: bytes([byte]) for byte, character in characters.items()}
 
 
+_LONG_TEXT = 10_000  # characters; about 5 ms
 _BYTE_OF = _byte_alphabet()
 _BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
