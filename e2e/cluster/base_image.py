@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster import node, tools
-from cluster.buildah import buildah, exists, from_folder
+from cluster import loading, node, tools
+from cluster.buildah import exists, from_folder
 from cluster.layout import Cluster, cache_dir
 
 SUITE = "bookworm"
@@ -29,18 +29,8 @@ def ensure(cluster: Cluster) -> str:
     for image, make in ((node.PAUSE_IMAGE, _make_pause), (reference(), _make_base)):
         if not exists(image):
             _report(image, make)
-        load(cluster, image)
+        loading.load(cluster, image)
     return reference()
-
-
-def load(cluster: Cluster, image: str) -> None:
-    """Imports an image of our store into the node's containerd, unless it is there."""
-    if image in node.ctr(cluster, "images", "list", "--quiet").split():
-        return
-    with tempfile.TemporaryDirectory(dir=cache_dir()) as folder:
-        archive = Path(folder) / "image.tar"
-        buildah("push", "--quiet", "--disable-compression", image, f"oci-archive:{archive}:{image}")
-        node.ctr(cluster, "images", "import", str(archive))
 
 
 def _report(image: str, make: Callable[[Path], None]) -> None:

@@ -6,10 +6,19 @@ from cluster import tools
 from cluster.layout import cache_dir
 
 
+def storage_folder() -> Path:
+    """Where buildah keeps images and layers."""
+    return cache_dir() / "buildah" / "storage"
+
+
+def run_folder() -> Path:
+    """Where buildah keeps what may vanish at a restart of the machine."""
+    return cache_dir() / "buildah" / "run"
+
+
 def buildah(*arguments: str, check: bool = True) -> str:
     """Runs buildah on our store and returns its standard output."""
-    store = cache_dir() / "buildah"
-    where = ("--root", str(store / "storage"), "--runroot", str(store / "run"))
+    where = ("--storage-driver", "overlay", "--root", str(storage_folder()), "--runroot", str(run_folder()))
     return tools.run(["buildah", *where, *arguments], check=check)
 
 

@@ -57,7 +57,9 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "down":
         command.add_argument("--purge", action="store_true", help="delete the loaded images too")
     if name == "images":
-        command.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(images.PARTS)} (default: all)")
+        command.add_argument(
+            "parts", nargs="*", metavar="PART", help=f"base, {', '.join(images.PARTS)} (default: all but base)"
+        )
 
 
 @contextmanager
@@ -170,13 +172,14 @@ def start_kwok(options: argparse.Namespace) -> None:
 def build_images(options: argparse.Namespace) -> None:
     """Prints one line for each image: PART=REFERENCE."""
     host.require_root()
-    unknown = sorted(set(options.parts) - set(images.PARTS))
+    unknown = sorted(set(options.parts) - {"base", *images.PARTS})
     if unknown:
-        raise ClusterError(f"No such image: {', '.join(unknown)}; there are {', '.join(images.PARTS)}.")
+        raise ClusterError(f"No such image: {', '.join(unknown)}; there are base, {', '.join(images.PARTS)}.")
     host.install_packages(host.IMAGE_PACKAGES)
     cluster = layout.require(options.name)
     for part in options.parts or images.PARTS:
-        print(f"{part}={images.ensure(cluster, part)}", flush=True)
+        image = base_image.ensure(cluster) if part == "base" else images.ensure(cluster, part)
+        print(f"{part}={image}", flush=True)
 
 
 __all__ = ["main"]

@@ -22,7 +22,13 @@ NODE_PACKAGES = {
     "ipset": "ipset",
     "ip": "iproute2",
 }
-IMAGE_PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap", "cc": "gcc", "/usr/include/stdlib.h": "libc6-dev"}
+IMAGE_PACKAGES = {
+    "buildah": "buildah",
+    "skopeo": "skopeo",
+    "debootstrap": "debootstrap",
+    "cc": "gcc",
+    "/usr/include/stdlib.h": "libc6-dev",
+}
 CONTROL_PLANE_PACKAGES = {"openssl": "openssl"}
 
 

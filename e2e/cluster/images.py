@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import base_image, node
+from cluster import base_image, loading
 from cluster.buildah import buildah, exists
-from cluster.layout import REGISTRY, REPOSITORY, Cluster
+from cluster.layout import REPOSITORY, Cluster
 
 CERTIFICATES = Path("/etc/ssl/certs")
 
@@ -33,26 +33,26 @@ PARTS = {
 def ensure(cluster: Cluster, name: str) -> str:
     """Builds and loads an image unless the node has one of the same content, and returns its reference."""
     image = reference(name)
-    if image in node.ctr(cluster, "images", "list", "--quiet").split():
+    if loading.is_loaded(cluster, image):
         return image
     begin = time.monotonic()
     print(f"{name}: building ...", file=sys.stderr, flush=True)
     if not exists(image):
         _build(name, image)
     built = time.monotonic()
-    _load(cluster, image)
+    loading.load(cluster, image)
     loaded = time.monotonic()
     print(f"{name}: built in {built - begin:.1f} s, loaded in {loaded - built:.1f} s", file=sys.stderr, flush=True)
     return image
 
 
 def reference(name: str) -> str:
-    """The image's name: the local registry, the part, and the hash of everything that goes in."""
+    """The image's name: the part and the hash of everything that goes in."""
     digest = hashlib.sha256(base_image.reference().encode())
     for file in _inputs(PARTS[name]):
         digest.update(f"\0{file.relative_to(REPOSITORY)}\0".encode())
         digest.update(file.read_bytes())
-    return f"{REGISTRY}/tunesmith/{name}:{digest.hexdigest()[:12]}"
+    return f"localhost/tunesmith/{name}:{digest.hexdigest()[:12]}"
 
 
 def _inputs(part: Part) -> Iterator[Path]:
@@ -80,9 +80,3 @@ def _uv_cache() -> Path:
     cache = Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")
     cache.mkdir(parents=True, exist_ok=True)
     return cache
-
-
-def _load(cluster: Cluster, image: str) -> None:
-    """Through the local registry: unlike an archive, it moves only the layers that the node does not have."""
-    buildah("push", "--quiet", "--tls-verify=false", "--disable-compression", image, f"docker://{image}")
-    node.ctr(cluster, "images", "pull", "--plain-http", image)
