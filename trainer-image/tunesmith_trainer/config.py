@@ -1,0 +1,90 @@
+"""Reading the job config: every mistake is told with the field's name, before any work is done."""
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tunesmith_api import JobConfig, unsupported_job_fields
+from tunesmith_api.enums import DataFormat, Metric, Task, TechniqueType
+from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec
+from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
+
+
+def load_config(path: Path) -> JobConfig:
+    """The job config in a file.
+
+    Raises:
+        InputNotFoundError: there is no such file.
+        BadConfigError: it is no JSON, breaks the contract, or asks for something that is not built yet.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputNotFoundError(f"job config {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BadConfigError(f"job config {path} is no JSON: {error}") from error
+    return parse_config(content)
+
+
+def parse_config(content: object) -> JobConfig:
+    """A job config from its JSON form.
+
+    Raises:
+        BadConfigError: it breaks the contract, or asks for something that is not built yet.
+    """
+    try:
+        config = JobConfig.model_validate(content)
+    except ValidationError as error:
+        raise BadConfigError(_sentence(error)) from error
+    refuse_unsupported(config.spec)
+    return config
+
+
+def _sentence(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False)
+    parts = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']} (is {one['input']!r})" for one in found[:3]]
+    rest = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    return "; ".join(parts) + rest
+
+
+def refuse_unsupported(spec: FineTuneJobSpec) -> None:
+    """Refuse what is not built yet, and combinations that cannot work.
+
+    Raises:
+        BadConfigError: naming the fields.
+    """
+    problems = [str(found) for found in unsupported_job_fields(spec)]
+    if spec.technique.type is TechniqueType.AUTO:
+        problems.append("spec.technique.type: Auto must be replaced by a technique before a stage starts")
+    if spec.task is Task.CHAT and spec.dataset.format is DataFormat.TEXT:
+        problems.append("spec.dataset.format: Text has no turns; use spec.task TextGeneration")
+    problems += _unmeasured_gates(spec, spec.dataset.format)
+    if problems:
+        raise BadConfigError("; ".join(problems))
+
+
+def _unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat) -> list[str]:
+    measured = spec.evaluation.generation.max_samples > 0 and format_ is not DataFormat.TEXT
+    if measured or all(gate.metric is not Metric.EXACT_MATCH for gate in spec.evaluation.gates):
+        return []
+    why = (
+        "rows of format Text have no answer to compare" if format_ is DataFormat.TEXT else "generation.maxSamples is 0"
+    )
+    return [f"spec.evaluation.gates: exact_match is not measured: {why}"]
+
+
+def refuse_unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat) -> None:
+    """Refuse a gate on a metric that rows of a (detected) format cannot give.
+
+    Raises:
+        BadConfigError: naming the metric and why it is not measured.
+    """
+    problems = _unmeasured_gates(spec, format_)
+    if problems:
+        raise BadConfigError(problems[0])
+
+
+def lora_of(spec: FineTuneJobSpec) -> LoraSpec:
+    """The LoRA settings of a job, with the defaults where it says nothing."""
+    return spec.technique.lora or LoraSpec()

@@ -1,0 +1,58 @@
+"""The process's environment, settled before any heavy library is loaded: telemetry, threads, file modes."""
+
+import math
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+_QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "OLIVE_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "MPLBACKEND": "Agg",
+}
+_CGROUP = Path("/sys/fs/cgroup/cpu.max")
+
+
+def available_cpus(cgroup_limit: str, visible: int) -> int:
+    """CPUs that this process may use: the cgroup's quota, rounded up, or what is visible when there is none.
+
+    Args:
+        cgroup_limit: the content of cgroup v2's `cpu.max`, such as `150000 100000` or `max 100000`.
+        visible: CPUs of the affinity mask.
+    """
+    quota, _, period = cgroup_limit.strip().partition(" ")
+    if not quota.isdigit() or not period.isdigit():
+        return visible
+    return max(1, min(visible, math.ceil(int(quota) / int(period))))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def settle_environment(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Turn every library's telemetry off, size OpenMP by the CPU limit, and make new files readable by other users.
+
+    OpenMP waits passively: spinning made a small job 18 times slower where one of two cores was busy.
+    """
+    environ.update(_QUIET)
+    cpus = available_cpus(_read(_CGROUP), len(os.sched_getaffinity(0)))
+    environ.setdefault("OMP_NUM_THREADS", str(cpus))
+    environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.umask(0o022)
+
+
+def worker_threads(environ: MutableMapping[str, str] = os.environ) -> int:
+    """Threads that a numeric library should use; what `settle_environment` decided, or the user."""
+    value = environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdigit() and int(value) > 0 else 1

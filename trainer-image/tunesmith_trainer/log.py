@@ -1,0 +1,41 @@
+"""JSON lines on standard output: one object per event, for `kubectl logs` and for log collectors."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+LOGGER = logging.getLogger("tunesmith")
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **fields,
+        }
+        return json.dumps(line, default=str)
+
+
+def start_logging() -> None:
+    """Send every record to standard output as JSON: ours from INFO on, the libraries' from WARNING on."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_JsonFormatter())
+    logging.root.handlers = [handler]
+    logging.root.setLevel(logging.WARNING)
+    LOGGER.setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+
+
+def info(message: str, **fields: Any) -> None:
+    """Log an event with fields that programs can read."""
+    LOGGER.info(message, extra={"fields": fields})
+
+
+def warn(message: str, **fields: Any) -> None:
+    """Log something that a person may want to know."""
+    LOGGER.warning(message, extra={"fields": fields})

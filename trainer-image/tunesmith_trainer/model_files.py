@@ -1,0 +1,150 @@
+"""The base model's folder, read without torch: where it is, whether it is safe to load, and its layers' shapes."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from tunesmith_api import CatalogModel, JobConfig, UnknownPresetError, find_preset, load_catalog
+from tunesmith_api.finetunejob import LoraSpec
+from tunesmith_api.jobconfig import BUNDLED_MODELS_PATH, BUNDLED_MODELS_VARIABLE
+from tunesmith_api.planner import DEFAULT_SEQUENCE_LENGTH
+from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
+from tunesmith_trainer.fetch import Input, locate_model
+from tunesmith_trainer.workspace import Workspace, read_json
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_NOT_ADAPTED = ("embed", "lm_head", "norm", "rotary")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model folder that was looked at.
+
+    Attributes:
+        path: the folder.
+        config: config.json.
+        shapes: for each module with a two-dimensional weight, its name and (output, input) widths.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, int]]
+
+    @property
+    def context(self) -> int:
+        """The longest sequence that the model takes, in tokens."""
+        return int(self.config.get("max_position_embeddings", DEFAULT_SEQUENCE_LENGTH))
+
+
+def locate_base_model(config: JobConfig, workspace: Workspace) -> ModelFiles:
+    """The base model of a job, fetched when it is not local.
+
+    Raises:
+        StageError: it is absent, unreachable, unsafe or incomplete.
+    """
+    source = config.spec.model
+    if source.uri is not None:
+        return inspect_model(locate_model(config, workspace, Input("spec.model", source.uri, source.secret_ref)))
+    try:
+        preset = find_preset(source.preset or "")
+    except UnknownPresetError as error:
+        raise BadConfigError(f"spec.{error}") from error
+    if preset.bundled:
+        return inspect_model(_bundled(preset))
+    return inspect_model(locate_model(config, workspace, Input("spec.model", preset.uri, source.secret_ref)))
+
+
+def _bundled(preset: CatalogModel) -> Path:
+    path = Path(os.environ.get(BUNDLED_MODELS_VARIABLE, BUNDLED_MODELS_PATH)) / preset.name
+    if not path.is_dir():
+        raise InputNotFoundError(
+            f"spec.model.preset: bundled model {preset.name} is not at {path}; set {BUNDLED_MODELS_VARIABLE}"
+        )
+    return path
+
+
+def inspect_model(path: Path) -> ModelFiles:
+    """Look at a model folder: configuration, safetensors headers, tokenizer; nothing is loaded and no code of it runs.
+
+    Raises:
+        InputNotFoundError: a file is missing.
+        BadConfigError: the weights are pickles, or the model needs code of its own.
+    """
+    config = read_json(path / "config.json")
+    if config is None:
+        raise InputNotFoundError(f"spec.model: {path} has no readable config.json")
+    if "auto_map" in config and "model_type" not in config:
+        raise BadConfigError(
+            f"spec.model: {path} needs code of its own, which is never run; use a model of the library"
+        )
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        if any(found for pattern in _PICKLES for found in path.glob(pattern)):
+            raise BadConfigError(f"spec.model: {path} has only pickled weights, which can run code; use safetensors")
+        raise InputNotFoundError(f"spec.model: {path} has no *.safetensors")
+    if not (path / "tokenizer.json").is_file():
+        raise InputNotFoundError(f"spec.model: {path} has no tokenizer.json")
+    return ModelFiles(path, config, _shapes(weights))
+
+
+def _shapes(weights: list[Path]) -> dict[str, tuple[int, int]]:
+    shapes: dict[str, tuple[int, int]] = {}
+    for file in weights:
+        with safe_open(file, framework="numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
+                shape = tensors.get_slice(name).get_shape()
+                if name.endswith(".weight") and len(shape) == 2:
+                    shapes[name.removesuffix(".weight")] = (shape[0], shape[1])
+    return shapes
+
+
+def lora_targets(files: ModelFiles, lora: LoraSpec) -> list[str]:
+    """The modules to adapt: the job's, else the catalog's for the model's family, else every linear layer.
+
+    Raises:
+        BadConfigError: the job names a module that the model has not.
+    """
+    present = {name.rpartition(".")[2] for name in files.shapes if not any(word in name for word in _NOT_ADAPTED)}
+    if lora.target_modules is not None:
+        missing = sorted(set(lora.target_modules) - present)
+        if missing:
+            raise BadConfigError(
+                f"spec.technique.lora.targetModules: the model has no {', '.join(missing)};"
+                f" it has {', '.join(sorted(present))}"
+            )
+        return sorted(lora.target_modules)
+    families = [model for model in load_catalog().values() if model.family == files.config.get("model_type")]
+    known = {target for model in families for target in model.lora_targets} & present
+    return sorted(known or present)
+
+
+def check_rank(files: ModelFiles, lora: LoraSpec) -> None:
+    """Refuse a rank that is no low-rank update any more.
+
+    Raises:
+        BadConfigError: the rank is above the narrowest side of an adapted layer.
+    """
+    targets = set(lora_targets(files, lora))
+    adapted = {name: min(shape) for name, shape in files.shapes.items() if name.rpartition(".")[2] in targets}
+    narrowest = min(adapted, key=lambda name: adapted[name])
+    if lora.rank > adapted[narrowest]:
+        raise BadConfigError(
+            f"spec.technique.lora.rank: {lora.rank} is above the width {adapted[narrowest]} of layer {narrowest};"
+            f" use at most {adapted[narrowest]}"
+        )
+
+
+def sequence_length(files: ModelFiles, asked: int | None) -> int:
+    """The longest row in tokens: what the job asks, at most the model's context; 2048 or the context by default.
+
+    Raises:
+        BadConfigError: the job asks for more than the model's context.
+    """
+    if asked is not None and asked > files.context:
+        raise BadConfigError(
+            f"spec.training.maxSequenceLength: {asked} is above the model's context of {files.context} tokens"
+        )
+    return asked or min(files.context, DEFAULT_SEQUENCE_LENGTH)

@@ -1,0 +1,47 @@
+"""The base model's tokenizer and chat template, loaded without torch."""
+
+from pathlib import Path
+
+import jinja2
+from transformers import PreTrainedTokenizerFast
+
+from tunesmith_trainer.errors import BadConfigError
+from tunesmith_trainer.formats import ASSISTANT, USER, Turn
+
+_SENTINEL = "tunesmith-sentinel"
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model folder, exactly as its tokenizer.json has it (as the server loads it).
+
+    Raises:
+        BadConfigError: it has no end-of-text token.
+    """
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise BadConfigError("spec.model: the tokenizer has no eos_token, so a tuned model could never stop")
+    return tokenizer
+
+
+def render(tokenizer: PreTrainedTokenizerFast, turns: tuple[Turn, ...], *, answer_next: bool) -> str:
+    """The chat template's text for some turns; with the assistant's opening when its answer comes next.
+
+    Raises:
+        BadConfigError: the model has no chat template, or the template refuses the turns.
+    """
+    if not tokenizer.chat_template:
+        raise BadConfigError("spec.model: the tokenizer has no chat template; use spec.task TextGeneration")
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next))
+    except jinja2.TemplateError as error:
+        raise BadConfigError(f"spec.model: the chat template refuses the messages: {error}") from error
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> str:
+    """The special token that ends an answer in the chat template, such as `<|end|>`; the eos token when it has none."""
+    turns = (Turn(USER, "hi"), Turn(ASSISTANT, _SENTINEL))
+    tail = render(tokenizer, turns, answer_next=False).partition(_SENTINEL)[2]
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    found = [(tail.index(token), -len(token), token) for token in special if token in tail]
+    return min(found)[2] if found else str(tokenizer.eos_token)
