@@ -17,7 +17,7 @@ CERTIFICATES = Path("/etc/ssl/certs")
 
 @dataclass(frozen=True)
 class Part:
-    """An image: its Dockerfile and the package folders that it copies, relative to the repository."""
+    """An image: its Dockerfile and the folders that it copies, relative to the repository."""
 
     dockerfile: str
     packages: tuple[str, ...]
@@ -25,7 +25,10 @@ class Part:
 
 PARTS = {
     "operator": Part("operator/Dockerfile", ("api/tunesmith_api", "operator/tunesmith_operator")),
-    "trainer": Part("trainer-image/Dockerfile", ("api/tunesmith_api", "trainer-image/tunesmith_trainer")),
+    "trainer": Part(
+        "trainer-image/Dockerfile",
+        ("api/tunesmith_api", "trainer-image/tunesmith_trainer", "examples/models/tiny-phi3"),
+    ),
     "server": Part("server-image/Dockerfile", ("api/tunesmith_api", "server-image/tunesmith_server")),
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import deploy
 import pytest
 
 CLUSTER = [sys.executable, str(Path(__file__).parents[1] / "cluster")]
@@ -50,3 +51,12 @@ def cluster() -> Iterator[Cluster]:
     yield Cluster(Path(_run("kubeconfig").strip()))
     if not running:
         _run("down")
+
+
+@pytest.fixture(scope="session")
+def product(cluster: Cluster) -> deploy.Tools:
+    """The chart, installed with images of the working tree, on the embedded cluster."""
+    path = f"{cluster.kubeconfig.parents[2] / 'bin'}:{os.environ['PATH']}"
+    tools = deploy.Tools({**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": path})
+    deploy.install_chart(tools, deploy.embedded_images())
+    return tools

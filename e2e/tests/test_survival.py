@@ -12,7 +12,7 @@ import yaml
 
 import deploy
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900, func_only=True)]
 
 EXAMPLE = deploy.REPOSITORY / "examples" / "home-assistant"
 NAMESPACE = "e2e-survival"
