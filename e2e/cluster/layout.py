@@ -17,7 +17,7 @@ PORTS_PER_CLUSTER = 6
 NODE_NAME = "tunesmith"
 # A node's address must not be a loopback one, so this one is added to the interface lo.
 NODE_IP = "10.89.0.1"
-POD_CIDR = "10.88.0.0/16"
+POD_CIDR = "10.244.0.0/16"
 SERVICE_CIDR = "10.96.0.0/16"
 API_SERVICE_IP = "10.96.0.1"
 DNS_SERVICE_IP = "10.96.0.10"

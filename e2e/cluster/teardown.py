@@ -1,5 +1,6 @@
 """Takes a cluster down and leaves nothing of it behind on the machine: processes, mounts, network, cgroups, files."""
 
+import ipaddress
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from cluster import daemon, node, tools
 from cluster.errors import ClusterError
-from cluster.layout import NODE_IP, NODE_NAME, PORTS_PER_CLUSTER, Cluster, cache_dir
+from cluster.layout import NODE_IP, NODE_NAME, POD_CIDR, PORTS_PER_CLUSTER, Cluster, cache_dir
 
 CNI_STATE = Path("/var/lib/cni")
 NETWORK_NAMESPACES = Path("/var/run/netns")
@@ -150,31 +151,42 @@ def _remove_network() -> None:
 def _remove_iptables(command: str) -> None:
     """Removes the chains of our CNI network and the kubelet's, with the rules that lead to them; nothing else."""
     for table in ("nat", "filter", "mangle"):
-        rules = tools.run([command, "-w", "-t", table, "-S"], check=False).splitlines()
+        _delete_rules(command, table, [rule for rule in _rules(command, table) if _is_forwarding(rule)])
+        rules = _rules(command, table)
         chains = {rule.split()[1] for rule in rules if rule.startswith("-N ") and _is_ours(rule.split()[1], rules)}
-        for rule in rules:
-            if rule.startswith("-A ") and (_target(rule) in chains) and rule.split()[1] not in chains:
-                subprocess.run([command, "-w", "-t", table, "-D", *_words(rule)[1:]], capture_output=True, check=False)
+        _delete_rules(command, table, [rule for rule in rules if _target(rule) in chains])
         for action in ("-F", "-X"):
             for chain in chains:
                 tools.run([command, "-w", "-t", table, action, chain], check=False)
 
 
+def _rules(command: str, table: str) -> list[str]:
+    return tools.run([command, "-w", "-t", table, "-S"], check=False).splitlines()
+
+
+def _delete_rules(command: str, table: str, rules: list[str]) -> None:
+    for rule in rules:
+        if rule.startswith("-A "):
+            tools.run([command, "-w", "-t", table, "-D", *shlex.split(rule)[1:]], check=False)
+
+
+def _is_forwarding(rule: str) -> bool:
+    """Whether the CNI plugin `firewall` made this rule for one of our pods."""
+    addresses = re.findall(r"[\d.]+(?=/32)", rule)
+    ours = ipaddress.ip_network(POD_CIDR)
+    return rule.startswith("-A CNI-FORWARD ") and any(ipaddress.ip_address(address) in ours for address in addresses)
+
+
 def _is_ours(chain: str, rules: list[str]) -> bool:
-    if chain.startswith("KUBE-") or chain in {"CNI-FORWARD", "CNI-ADMIN"}:
-        return True
+    if chain in {"CNI-FORWARD", "CNI-ADMIN"}:  # shared with other CNI networks of this machine, if there are any
+        return not any(rule.startswith("-A CNI-FORWARD ") and _target(rule) != "CNI-ADMIN" for rule in rules)
     mine = f'name: \\"{node.CNI_NETWORK}\\"'
-    return chain.startswith("CNI-") and any(mine in rule and chain in rule.split() for rule in rules)
+    return chain.startswith("KUBE-") or any(mine in rule and chain in rule.split() for rule in rules)
 
 
 def _target(rule: str) -> str:
     found = re.search(r" -j (\S+)", rule)
     return found[1] if found else ""
-
-
-def _words(rule: str) -> list[str]:
-    """An iptables-save line as arguments; its quoting is the shell's."""
-    return shlex.split(rule)
 
 
 def _wait_ports_free(cluster: Cluster) -> None:
