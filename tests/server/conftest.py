@@ -33,10 +33,10 @@ GREEDY = SamplingParams(temperature=0)
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `plain/{torch,onnx}` and `long/{torch,onnx}`; see `random_model.py`."""
+    """A folder with `{plain,long,tiny}/{torch,onnx}`; see `export_models.py`."""
     out = tmp_path_factory.mktemp("models")
     made = subprocess.run(
-        [sys.executable, HERE / "random_model.py", out],
+        [sys.executable, HERE / "export_models.py", out],
         env={**os.environ, "OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,

@@ -39,7 +39,7 @@ def transformers_tokens(folder: Path, prompts: list[tuple[int, ...]], counts: li
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["plain", "long"])
+@pytest.mark.parametrize("name", ["tiny", "plain", "long"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_request_gets_transformers_tokens_whatever_shares_the_batch(models, make_engine, name, seed):
     """Requests joining and leaving at random get transformers' greedy tokens, also around a LongRoPE switch."""

@@ -34,14 +34,15 @@ NAMESPACE = """{% set ns = namespace(n=0) %}
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("source", ["own", LLAMA_LIKE, NAMESPACE])
+@pytest.mark.parametrize("source", ["plain", "tiny", LLAMA_LIKE, NAMESPACE])
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_prompts_equal_transformers(models, source, count):
     """The rendered prompt is transformers' `apply_chat_template`, character by character."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - only the tests marked `torch` may import it
 
-    reference = AutoTokenizer.from_pretrained(models / "plain" / "torch")
-    source = reference.chat_template if source == "own" else source
+    own = source in ("plain", "tiny")
+    reference = AutoTokenizer.from_pretrained(models / (source if own else "plain") / "torch")
+    source = reference.chat_template if own else source
     template = ChatTemplate(source, reference.special_tokens_map, lambda: NOW)
     wanted = reference.apply_chat_template(
         CHAT[:count], chat_template=source, tokenize=False, add_generation_prompt=True

@@ -1,12 +1,14 @@
-"""Make random tiny Phi-3 models and export them: `python random_model.py OUT`.
+"""Make random tiny Phi-3 models and export them: `python export_models.py OUT`.
 
-`OUT/plain` and `OUT/long` (LongRoPE, switching at 64 tokens) each get the transformers checkpoint in `torch` and the
-exported folder in `onnx`. Run as a process of its own, so that tests of the torch-free server stay torch-free.
+`OUT/plain` and `OUT/long` (LongRoPE, switching at 64 tokens) each get a random transformers checkpoint in `torch` and
+the exported folder in `onnx`; `OUT/tiny` gets the repository's trained tiny model. Run as a process of its own, so that
+the tests of the torch-free server stay torch-free.
 """
 
 import json
 import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast
 
+TINY = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
 SPECIAL = ["<unk>", "<s>", "</s>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 TEXT = "turn on the kitchen light and set the heating to twenty degrees, please; is it naïve to ask for 20 °C or ☕?"
 TEMPLATE = (
@@ -95,3 +98,5 @@ if __name__ == "__main__":
     root = Path(sys.argv[1])
     make_model(root / "plain", context=8192, original=8192, rope_scaling=None)
     make_model(root / "long", context=512, original=64, rope_scaling=LONG_ROPE)
+    shutil.copytree(TINY, root / "tiny" / "torch")
+    export(root / "tiny")
