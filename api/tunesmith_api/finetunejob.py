@@ -510,6 +510,19 @@ class Attempts(Model):
     """Failed runs of export."""
 
 
+class RetryStatus(Model):
+    """The failed run that was counted last: what keeps one failure from being counted twice."""
+
+    stage: Identifier
+    """Stage that failed."""
+    job_uid: Identifier
+    """Identity of the Job that failed."""
+    count: int = 1
+    """Failed runs of the stage in all, preemptions included."""
+    not_before: Timestamp
+    """When the stage may start again."""
+
+
 class FineTuneJobStatus(Model):
     """What is the case."""
 
@@ -537,6 +550,8 @@ class FineTuneJobStatus(Model):
     """The exported model."""
     attempts: Attempts | None = None
     """Failed runs per stage."""
+    retry: RetryStatus | None = None
+    """The failed run that was counted last."""
     failure: FailureStatus | None = None
     """What went wrong last."""
     endpoint: Identifier | None = None
