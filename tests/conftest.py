@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster import layout
+
 CLUSTER = [sys.executable, str(Path(__file__).parents[1] / "e2e" / "cluster")]
 
 
@@ -52,6 +54,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def apiserver() -> Iterator[ApiServer]:
     """A fresh control plane for this test session, stopped at its end."""
+    _remove_abandoned()
     name = f"test-{os.getpid()}"  # sessions side by side must not meet
     try:
         run_cluster("up", "--name", name, "--control-plane-only")
@@ -59,3 +62,11 @@ def apiserver() -> Iterator[ApiServer]:
         yield ApiServer(name, Path(run_cluster("kubeconfig", "--name", name).strip()))
     finally:
         run_cluster("down", "--name", name)
+
+
+def _remove_abandoned() -> None:
+    """Takes down what sessions that were killed have left running."""
+    for found in layout.known():
+        prefix, _, pid = found.name.rpartition("-")
+        if prefix == "test" and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            run_cluster("down", "--name", found.name)
