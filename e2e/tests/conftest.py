@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import deploy
 import pytest
+
+import deploy
 
 CLUSTER = [sys.executable, str(Path(__file__).parents[1] / "cluster")]
 
