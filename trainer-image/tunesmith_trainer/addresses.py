@@ -53,6 +53,6 @@ def resolve_public(host: str, port: int, allowed: frozenset[tuple[str, int]]) ->
         if not is_public(ip_address(address)):
             raise BadConfigError(
                 f"https://{host}:{port} is at {address}, which is not a public address;"
-                f" use a pvc:// or configmap:// URI, or have the administrator list the host in {ALLOWED_HOSTS_VARIABLE}"
+                f" use a pvc:// or configmap:// URI, or have the host listed in {ALLOWED_HOSTS_VARIABLE}"
             )
     return addresses[0]

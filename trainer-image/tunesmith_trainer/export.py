@@ -63,10 +63,10 @@ def export(run: Run, outcome: Outcome) -> None:
     outcome.evaluation = EvaluationStatus(
         base=trained.base, tuned=trained.tuned, exported=report.exported, gates=report.gates
     )
-    outcome.artifact = report.artifact
     require_parity(report.parity, report.artifact.precision)
     require_gates(report.gates, "exported")
     _publish(run)
+    outcome.artifact = report.artifact
     write_json(workspace.root / "exported.json", {"key": key})
 
 
@@ -121,10 +121,20 @@ def _merge(workspace: Workspace, prepared: Prepared, evaluator: Evaluator) -> Re
     model.generation_config.eos_token_id = sorted(evaluator.stop_ids)
     model.config.eos_token_id = sorted(evaluator.stop_ids)
     model.save_pretrained(workspace.merged)
+    name_rope_type(workspace.merged / "config.json")
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
         if (prepared.model_path / name).is_file():
             shutil.copyfile(prepared.model_path / name, workspace.merged / name)
     return take_reference(TorchModel(model), evaluator.rows, evaluator.context)
+
+
+def name_rope_type(path: Path) -> None:
+    """Name the kind of scaled rotary embedding by its older key too, which the model builder reads."""
+    config = read_json(path) or {}
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("rope_type", "default") != "default" and "type" not in rope:
+        rope["type"] = rope["rope_type"]
+        write_json(path, config)
 
 
 def _measure(run: Run, folder: Path, evaluator: Evaluator, reference: Reference, trained: TrainReport) -> ExportReport:

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +29,7 @@ def start_logging() -> None:
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
     LOGGER.setLevel(logging.INFO)
+    warnings.simplefilter("ignore", FutureWarning)  # the libraries' own calls of each other; the pins keep them working
     logging.captureWarnings(capture=True)
 
 

@@ -88,6 +88,7 @@ def training_arguments(plan: LoopPlan) -> TrainingArguments:
         save_total_limit=2,
         eval_strategy="steps",
         eval_steps=every,
+        eval_on_start=True,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,

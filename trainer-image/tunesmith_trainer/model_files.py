@@ -16,6 +16,14 @@ from tunesmith_trainer.fetch import Input, locate_model
 from tunesmith_trainer.workspace import Workspace, read_json
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+#: Decoders that both transformers loads and the ONNX model builder knows.
+EXPORTABLE = frozenset(
+    f"{name}ForCausalLM"
+    for name in (
+        *("Ernie4_5", "Gemma", "Gemma2", "Gemma3", "GptOss", "Granite", "HunYuanDenseV1", "Lfm2", "Llama", "Mistral"),
+        *("Nemotron", "Olmo", "Phi", "Phi3", "Qwen2", "Qwen3", "SmolLM3"),
+    )
+)
 _NOT_ADAPTED = ("embed", "lm_head", "norm", "rotary")
 
 
@@ -76,10 +84,7 @@ def inspect_model(path: Path) -> ModelFiles:
     config = read_json(path / "config.json")
     if config is None:
         raise InputNotFoundError(f"spec.model: {path} has no readable config.json")
-    if "auto_map" in config and "model_type" not in config:
-        raise BadConfigError(
-            f"spec.model: {path} needs code of its own, which is never run; use a model of the library"
-        )
+    _refuse_architecture(config)
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
         if any(found for pattern in _PICKLES for found in path.glob(pattern)):
@@ -88,6 +93,17 @@ def inspect_model(path: Path) -> ModelFiles:
     if not (path / "tokenizer.json").is_file():
         raise InputNotFoundError(f"spec.model: {path} has no tokenizer.json")
     return ModelFiles(path, config, _shapes(weights))
+
+
+def _refuse_architecture(config: dict[str, Any]) -> None:
+    """Refuse what the library cannot load without code of the repository, and what cannot be exported."""
+    architecture = next(iter(config.get("architectures") or []), "none")
+    if architecture not in EXPORTABLE:
+        code = " (it needs code of its own, which is never run)" if "auto_map" in config else ""
+        raise BadConfigError(
+            f"spec.model: architecture {architecture}{code} cannot be tuned and exported;"
+            f" use one of {', '.join(sorted(EXPORTABLE))}"
+        )
 
 
 def _shapes(weights: list[Path]) -> dict[str, tuple[int, int]]:

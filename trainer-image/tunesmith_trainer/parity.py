@@ -18,8 +18,8 @@ Floats = npt.NDArray[np.float32]
 _ROWS, _TOKENS, _NEW_TOKENS = 8, 128, 32
 #: fp32 runs the same arithmetic in another order: 9e-6 measured over five architectures.
 LOGIT_BOUND = 1e-4
-#: Mean KL divergence in nats beyond which a quantised model is broken, not merely coarse. Measured on a trained model of
-#: 4 M weights: int8 0.00005, mixed int4 0.0007, int4 in blocks of 128 0.0045; smaller models quantise worse.
+#: Mean KL divergence in nats beyond which a quantised model is broken, not merely coarse. Measured on a trained model
+#: of 4 M weights: int8 0.00005, mixed int4 0.0007, int4 in blocks of 128 0.0045; smaller models quantise worse.
 KL_BOUNDS: dict[ExportPrecision, float] = {
     ExportPrecision.QUALITY: 0.05,
     ExportPrecision.BALANCED: 0.25,

@@ -1,13 +1,15 @@
 """The prepare stage: fetch, convert, check and tokenise, so that bad inputs fail before an accelerator is asked for."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith_api import JobConfig
 from tunesmith_api.enums import DataFormat
 from tunesmith_api.finetunejob import DatasetStatus, FineTuneJobSpec
+from tunesmith_api.reports import SAMPLE_COUNT, Sample
+from tunesmith_api.reports import Turn as SampleTurn
 from tunesmith_trainer import log
 from tunesmith_trainer.config import lora_of, refuse_unmeasured_gates
 from tunesmith_trainer.encode import EncodedRow, Encoder, make_encoder
@@ -22,7 +24,7 @@ from tunesmith_trainer.rows import choose_format, convert_rows
 from tunesmith_trainer.stages import Run
 from tunesmith_trainer.tables import data_files, read_rows
 from tunesmith_trainer.tokenizer import load_tokenizer
-from tunesmith_trainer.workspace import Workspace, file_digest, key_of, read_json, write_json
+from tunesmith_trainer.workspace import Workspace, file_digest, key_of, read_json, write_json, write_text
 
 _TRAIN, _EVALUATION = "spec.dataset.train", "spec.dataset.evaluation"
 
@@ -137,6 +139,7 @@ def _write(workspace: Workspace, split: _Split, encoder: Encoder) -> DatasetStat
     evaluation, more = _encode(encoder, split.evaluation, _EVALUATION)
     write_encoded(workspace.training_rows, train)
     write_encoded(workspace.evaluation_rows, evaluation)
+    write_text(workspace.samples, "".join(f"{sample.model_dump_json()}\n" for sample in _samples(split.evaluation)))
     return DatasetStatus(
         examples=len(train),
         evaluation_examples=len(evaluation),
@@ -146,6 +149,13 @@ def _write(workspace: Workspace, split: _Split, encoder: Encoder) -> DatasetStat
         digest=key_of(*([repr(example) for example in part] for part in (split.train, split.evaluation))),
         warnings=[*warnings, *more, *_leaks(split)],
     )
+
+
+def _samples(examples: Sequence[Example]) -> Iterator[Sample]:
+    """The first evaluation rows with an answer, as people read them."""
+    for example in [example for example in examples if example.turns][:SAMPLE_COUNT]:
+        turns = [SampleTurn(role=turn.role, content=turn.content) for turn in example.turns]
+        yield Sample(messages=turns[:-1], reference=turns[-1].content)
 
 
 def _encode(encoder: Encoder, examples: Sequence[Example], field: str) -> tuple[list[EncodedRow], list[str]]:

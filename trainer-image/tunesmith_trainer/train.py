@@ -136,7 +136,8 @@ def _lay_out(run: Run, prepared: Prepared) -> _Job:
     spec = run.config.spec.training
     rows = read_encoded(run.workspace.training_rows)
     device = probe_device()
-    precision = choose_precision(spec.precision, device)
+    width = int((read_json(prepared.model_path / "config.json") or {}).get("hidden_size", 0))
+    precision = choose_precision(spec.precision, device, width)
     log.info("device", name=device.name, bf16=device.bf16, precision=precision, threads=torch.get_num_threads())
     folder = run.workspace.checkpoints / run_key(run, prepared)[:16]
     plan = LoopPlan(spec, count_steps(spec, len(rows)), precision, device, folder)
@@ -173,8 +174,14 @@ def _tune(job: _Job, base: Any, board: ProgressBoard, checkpoint: Path | None) -
         seconds=time.monotonic() - began,
         tokens=trainer.tokens,
         resumed_from=step_of(checkpoint) if checkpoint else None,
-        evaluation=[(line["step"], line["eval_loss"]) for line in trainer.state.log_history if "eval_loss" in line],
+        evaluation=_evaluation_points(trainer),
     )
+
+
+def _evaluation_points(trainer: TuningTrainer) -> list[Point]:
+    """One point per step: a resumed run measures the step that it starts from again."""
+    history = trainer.state.log_history
+    return sorted({line["step"]: line["eval_loss"] for line in history if "eval_loss" in line}.items())
 
 
 def _loop(job: _Job, trainer: TuningTrainer, checkpoint: Path | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tunesmith_api.reports import EXPORT_FOLDER, EXPORT_REPORT, PREPARE_REPORT, TRAIN_LOG, TRAIN_REPORT
+from tunesmith_api.reports import EXPORT_FOLDER, EXPORT_REPORT, PREPARE_REPORT, SAMPLES, TRAIN_LOG, TRAIN_REPORT
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Workspace:
     def evaluation_rows(self) -> Path:
         """Tokenised evaluation rows (Parquet)."""
         return self.root / "data" / "evaluation.parquet"
+
+    @property
+    def samples(self) -> Path:
+        """The first evaluation rows as people read them (a Sample per line)."""
+        return self.root / SAMPLES
 
     @property
     def checkpoints(self) -> Path:
