@@ -1,7 +1,8 @@
 """What stages tell: report files in the workspace, and the termination message that the operator reads.
 
 Files below the workspace folder: `prepare-report.json` (DatasetStatus), `train-report.json` (TrainReport),
-`export/export-report.json` (ExportReport), `train-log.jsonl` (a Progress per line).
+`export/export-report.json` (ExportReport), `train-log.jsonl` (a Progress per line), `samples.jsonl` (a Sample per
+line).
 """
 
 from typing import Annotated
@@ -29,8 +30,29 @@ PREPARE_REPORT = "prepare-report.json"
 TRAIN_REPORT = "train-report.json"
 EXPORT_REPORT = "export-report.json"
 TRAIN_LOG = "train-log.jsonl"
+SAMPLES = "samples.jsonl"
+#: Evaluation rows that prepare leaves as samples.
+SAMPLE_COUNT = 20
 #: Folder of the exported model below the workspace.
 EXPORT_FOLDER = "export"
+
+
+class Turn(Model):
+    """One message of a conversation."""
+
+    role: Identifier
+    """Who speaks: system, user or assistant."""
+    content: str
+    """What was said."""
+
+
+class Sample(Model):
+    """One evaluation row as people read it, for trying the model out."""
+
+    messages: list[Turn]
+    """The conversation up to the answer; for TextGeneration one turn, the prompt."""
+    reference: str
+    """The answer that the data set gives."""
 
 
 class TrainReport(Model):

@@ -1,1 +1,1 @@
-"""tunesmith_cli."""
+"""The command line: the product without a cluster, and a view on one."""

@@ -1,0 +1,140 @@
+"""A job for this machine: the plan, the inputs as local paths, and what has a meaning in a cluster only."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith_api import ExitCode, FineTuneJob, JobConfig, Resolution, Scheme, parse_uri, resolve
+from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.resolve import Source, sources
+from tunesmith_cli.configmaps import config_map_file
+from tunesmith_cli.errors import CliError
+from tunesmith_cli.folder import RunFolder
+from tunesmith_cli.machine import Machine
+
+#: Fields that only a cluster gives a meaning to, by their path in the Python model.
+_CLUSTER_ONLY = (
+    "compute.pool",
+    "compute.device_class",
+    "compute.resources",
+    "workspace.size",
+    "workspace.storage_class_name",
+    "backoff_limit",
+    "ttl_seconds_after_finished",
+    "suspend",
+    "serve.compute",
+    "serve.replicas",
+)
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """What a local run does.
+
+    Attributes:
+        config: the stages' job config.
+        resolution: the plan.
+        notes: sentences about fields that have no effect on this machine.
+    """
+
+    config: JobConfig
+    resolution: Resolution
+    notes: tuple[str, ...]
+
+
+def local_job(job: FineTuneJob, origin: Path, folder: RunFolder, secrets: Mapping[str, Path]) -> LocalJob:
+    """Resolve a job for this machine.
+
+    Args:
+        job: the job.
+        origin: the folder of the job's file, where ConfigMaps are looked for.
+        folder: the run's folder.
+        secrets: folders of the secrets that the job names.
+
+    Raises:
+        CliError: an input lies in a cluster only, or a secret is missing.
+    """
+    resolution = resolve(job.spec)
+    inputs = {source.uri: str(path) for source in sources(job.spec) for path in _local(source, origin, folder)}
+    config = JobConfig(
+        name=job.metadata.name,
+        namespace=job.metadata.namespace or "default",
+        workspace=str(folder.workspace),
+        spec=resolution.spec,
+        inputs=inputs,
+        outputs=_outputs(job.spec),
+        secrets=_secrets(job.spec, secrets),
+        memory_bytes=resolution.memory.total if resolution.memory else None,
+    )
+    return LocalJob(config, resolution, tuple(_notes(job.spec)))
+
+
+def _local(source: Source, origin: Path, folder: RunFolder) -> Iterator[Path]:
+    location = parse_uri(source.uri)
+    if location.scheme is Scheme.PVC:
+        raise CliError(f"{source.field}: {source.uri} exists only in a cluster; use file:///absolute/path here")
+    if location.scheme is Scheme.CONFIGMAP:
+        try:
+            yield config_map_file(origin, location.authority, location.path, folder.inputs)
+        except CliError as error:
+            raise CliError(f"{source.field}: {error}", error.exit_code) from error
+
+
+def _outputs(spec: FineTuneJobSpec) -> dict[str, str]:
+    if spec.output is None:
+        return {}
+    location = parse_uri(spec.output.uri)
+    if location.scheme is not Scheme.FILE:
+        raise CliError(f"spec.output.uri: {spec.output.uri} exists only in a cluster; use file:///absolute/path here")
+    return {spec.output.uri: location.path}
+
+
+def _secrets(spec: FineTuneJobSpec, given: Mapping[str, Path]) -> dict[str, str]:
+    preset = Source("spec.model", spec.model.preset or "", spec.model.secret_ref)
+    named = {source.secret.name: source.field for source in (preset, *sources(spec)) if source.secret}
+    for name, field in named.items():
+        if name not in given:
+            raise CliError(
+                f"{field}: secret {name!r} lies in a cluster; give its keys as files: --secret {name}=FOLDER"
+            )
+        if not given[name].is_dir():
+            raise CliError(f"--secret {name}: {given[name]} is no folder", ExitCode.INPUT_NOT_FOUND)
+    return {name: str(given[name].absolute()) for name in named}
+
+
+def _notes(spec: FineTuneJobSpec) -> Iterator[str]:
+    """Fields that a person set and that do nothing here, said instead of ignored."""
+    for path in _CLUSTER_ONLY:
+        node: object = spec
+        for part in path.split("."):
+            if node is None or part not in getattr(node, "model_fields_set", ()):
+                break
+            node = getattr(node, part)
+        else:
+            yield f"spec.{_wire_path(path)} has an effect in a cluster only"
+
+
+def _wire_path(path: str) -> str:
+    words = path.replace("device_class", "class").split("_")
+    return words[0] + "".join(word[:1].upper() + word[1:] for word in words[1:])
+
+
+def require_memory(resolution: Resolution, machine: Machine) -> None:
+    """Refuse a job that this machine can never hold.
+
+    Raises:
+        CliError: a stage needs more than the machine's whole memory.
+    """
+    wants = {
+        "training": (
+            resolution.memory.total if resolution.memory else 0,
+            "lower training.batchSize or maxSequenceLength",
+        ),
+        "export": (resolution.export_memory_bytes or 0, "set export.precision Exact, which needs least"),
+    }
+    for stage, (needed, way_out) in wants.items():
+        if needed > machine.memory_bytes:
+            raise CliError(
+                f"{stage} needs about {needed / 2**30:.1f} GiB, this machine has"
+                f" {machine.memory_bytes / 2**30:.1f} GiB; {way_out}, or use a cluster (--ignore-memory tries anyway)"
+            )

@@ -1,0 +1,100 @@
+"""The server of a local run: started on the exported model, waited for, asked one question."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from tunesmith_api import ExitCode, JobConfig
+from tunesmith_api.enums import Task
+from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.modelendpoint import RuntimeSpec
+from tunesmith_api.reports import Sample
+from tunesmith_cli.errors import CliError
+from tunesmith_cli.folder import RunFolder
+from tunesmith_cli.machine import require_part
+from tunesmith_cli.process import Children, wait
+from tunesmith_cli.report import Answer
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers."""
+
+    url: str
+    model: str
+    process: "subprocess.Popen[bytes]"
+
+
+def server_command(folder: RunFolder, config: JobConfig, port: int) -> list[str]:
+    """The server's command line, with the settings of the job's `serve.runtime`."""
+    runtime = config.spec.serve.runtime if config.spec.serve else RuntimeSpec()
+    options = {
+        "host": HOST,
+        "port": str(port),
+        "served-model-name": config.name,
+        "max-concurrency": str(runtime.max_concurrency),
+        "max-queue": str(runtime.max_queue),
+        "max-context": str(runtime.max_context) if runtime.max_context else None,
+        "providers": ",".join(runtime.execution_providers) or None,
+        "provider-policy": str(runtime.provider_policy),
+    }
+    flags = [part for name, value in options.items() if value is not None for part in (f"--{name}", value)]
+    return [sys.executable, "-m", "tunesmith_server", str(folder.model), *flags]
+
+
+@contextmanager
+def serving(folder: RunFolder, config: JobConfig, port: int, children: Children) -> Iterator[Server]:
+    """A ready server, gone when the block is left.
+
+    Raises:
+        CliError: it ended before it was ready.
+    """
+    require_part("tunesmith_server", "server")
+    log = folder.log("server")
+    url = f"http://{HOST}:{port}"
+    with children.started(server_command(folder, config, port), log, {}) as process:
+        with httpx.Client(base_url=url, timeout=5, trust_env=False) as client:
+            while not _is_ready(client):
+                wait(process)
+                if process.poll() is not None:
+                    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+                    raise CliError(
+                        f"the server ended with exit code {process.returncode}: {lines[-1] if lines else 'no output'}",
+                        ExitCode.SERVICE_UNAVAILABLE,
+                    )
+        yield Server(url, config.name, process)
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health/ready").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def ask(server: Server, spec: FineTuneJobSpec, sample: Sample) -> Answer:
+    """Ask the server what an evaluation row asks, greedily.
+
+    Raises:
+        CliError: it does not answer.
+    """
+    limit = spec.evaluation.generation.max_new_tokens
+    body: dict[str, object] = {"model": server.model, "temperature": 0, "max_tokens": limit}
+    question = sample.messages[-1].content
+    if spec.task is Task.TEXT_GENERATION:
+        path, body = "/v1/completions", body | {"prompt": question}
+    else:
+        path, body = "/v1/chat/completions", body | {"messages": [turn.wire() for turn in sample.messages]}
+    try:
+        response = httpx.post(f"{server.url}{path}", json=body, timeout=300, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        raise CliError(f"{server.url}{path}: {error}", ExitCode.SERVICE_UNAVAILABLE) from error
+    choice = response.json()["choices"][0]
+    text = choice["text"] if spec.task is Task.TEXT_GENERATION else choice["message"]["content"]
+    return Answer(question, str(text).strip(), sample.reference.strip())
