@@ -18,7 +18,7 @@ class ModelFolder:
 
     `context_length` is in tokens. `names` maps the roles of graph inputs and outputs to their names; those of
     past and present keys and values carry a `%d` for the layer. `defaults` are the sampling defaults of
-    `inference_model.json`.
+    `inference_model.json`, `artifact` the export report's entry (digest, precision…), empty without a report.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class ModelFolder:
     chat_template: str | None
     special_tokens: Mapping[str, str]
     defaults: Mapping[str, float | int] = field(default_factory=dict)
-    report: Mapping[str, Any] = field(default_factory=dict)
+    artifact: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_folder(path: Path) -> ModelFolder:
@@ -64,7 +64,7 @@ def read_folder(path: Path) -> ModelFolder:
         chat_template=_chat_template(path, tokenizer),
         special_tokens=_special_tokens(tokenizer),
         defaults=_defaults(inference, path),
-        report=_optional(path / "export-report.json"),
+        artifact=_optional(path / "export-report.json").get("artifact") or {},
     )
 
 

@@ -14,6 +14,11 @@ from tunesmith_server.responses import error_response
 
 _log = logging.getLogger("tunesmith_server.access")
 _DISCARD_FACTOR = 16  # how much of a too large body is read so that the client can read the answer
+_REASONS = {
+    Phase.LOADING: "The server is loading the model.",
+    Phase.DRAINING: "The server is shutting down.",
+    Phase.READY: "The engine has failed, and the server waits to be restarted.",
+}
 _OUTCOMES = {429: "rejected", 503: "unavailable"}
 
 
@@ -65,8 +70,7 @@ class Gate:
         scope = exchange.scope
         try:
             if not self._lifecycle.is_ready:
-                what = "shutting down" if self._lifecycle.phase is Phase.DRAINING else "loading the model"
-                raise UnavailableError(f"The server is {what}.")
+                raise UnavailableError(_REASONS[self._lifecycle.phase])
             if int(dict(scope["headers"]).get(b"content-length", b"0")) > self._max_body_bytes:
                 await self._discard(receive)
                 raise self._too_large()

@@ -94,9 +94,13 @@ class GenerationRequest(_Model):
         raise NotImplementedError
 
     def sampling(self, defaults: Mapping[str, float | int]) -> SamplingParams:
-        """How to sample, with the model's `defaults` where the request says nothing."""
+        """How to sample.
+
+        The model's `defaults` hold as a whole, for a request that says nothing about sampling: a model made for greedy
+        answers has `top_k` 1, which would make a request's own temperature meaningless.
+        """
         chosen = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
-        values = {**defaults, **{name: value for name, value in chosen.items() if value is not None}}
+        values = {name: value for name, value in chosen.items() if value is not None} or defaults
         return SamplingParams(
             temperature=float(values.get("temperature", 1.0)),
             top_p=float(values.get("top_p", 1.0)),

@@ -37,6 +37,7 @@ def _model(service: Service) -> dict[str, Any]:
             "requested_providers": list(providers.requested),
             "active_providers": list(providers.active),
             "provider_degraded": providers.degraded,
-            "precision": service.folder.report.get("precision"),
+            "precision": service.folder.artifact.get("precision"),
+            "digest": service.folder.artifact.get("digest"),
         },
     }

@@ -1,8 +1,8 @@
 """Continuous batching on plain ONNX Runtime: sequences join and leave between steps, each with its own exact tokens.
 
-A sequence holds one cache row (slot). Prompts are computed in chunks, one row at a time, between decode steps of all
-others; a decode step runs over a contiguous range of rows with ragged lengths. The engine has its own thread: ONNX
-Runtime releases the interpreter lock while it computes.
+A sequence holds one cache row (slot). Prompts are computed in chunks, row by row, between decode steps of all others;
+a decode step runs over a contiguous range of rows with ragged lengths. The engine has its own thread: ONNX Runtime
+releases the interpreter lock while it computes.
 """
 
 import contextlib
@@ -131,33 +131,37 @@ class SlotEngine:
             self._waiting = deque(row for row in self._waiting if not _is_among(row, gone))
 
     def _step(self) -> None:
-        self._arrange()
-        prefilling = [slot for slot, row in enumerate(self._rows) if row and self._group(row) is Group.PREFILL]
-        if prefilling:
-            slot = min(prefilling, key=lambda one: self._row(one).arrival)
+        left = self._limits.prefill_chunk
+        while left > 0 and (slot := self._oldest_prefilling()) is not None:
             with self._failing([slot]):
-                self._prefill(slot)
-            self._arrange()
+                left -= self._prefill(slot, left)
+        self._arrange()
         for group in (Group.SHORT, Group.LONG):
             slots = [slot for slot, row in enumerate(self._rows) if row and self._group(row) is group]
             if slots:
                 with self._failing(slots):
                     self._decode(slots)
 
-    def _prefill(self, slot: int) -> None:
-        """Compute one chunk of what a row has not cached; after the last chunk, its next token."""
+    def _oldest_prefilling(self) -> int | None:
+        rows = ((row.arrival, slot) for slot, row in enumerate(self._rows) if row)
+        waiting = [(at, slot) for at, slot in rows if self._group(self._row(slot)) is Group.PREFILL]
+        return min(waiting)[1] if waiting else None
+
+    def _prefill(self, slot: int, most: int) -> int:
+        """Compute at most so many tokens that a row has not cached; after the last one, its next token. The count."""
         row = self._row(slot)
         if row.cached == 0:
             self._share_prefix(slot, row)
-        end = min(row.cached + self._limits.prefill_chunk, len(row.tokens))
+        start, end = row.cached, min(row.cached + most, len(row.tokens))
         # Beyond the original context all tokens get the long factors, from the first chunk on, as in transformers; the
         # graph goes by the mask's width.
         width = max(end, self._switch + 1) if self._switch and row.is_long(self._switch) else end
         self._reserve(width)
-        logits = self._decoder.run(slot, np.array([row.tokens[row.cached : end]]), np.array([end]), width)
+        logits = self._decoder.run(slot, np.array([row.tokens[start:end]]), np.array([end]), width)
         row.cached = end
         if end == len(row.tokens):
             self._emit(slot, row, logits[0])
+        return end - start
 
     def _decode(self, slots: list[int]) -> None:
         """One token for each of `slots`, which are neighbours."""

@@ -32,6 +32,13 @@ def test_foundry_locals_file_names_the_model_and_its_defaults(folder_copy):
     assert folder.defaults == {"temperature": 0.0, "top_k": 5}
 
 
+def test_the_export_report_names_the_artifact(folder_copy):
+    """Digest and precision come from the report, when there is one."""
+    assert read_folder(folder_copy).artifact == {}
+    change(folder_copy / "export-report.json", artifact={"digest": "sha256:1", "precision": "Exact"})
+    assert read_folder(folder_copy).artifact["precision"] == "Exact"
+
+
 def test_end_tokens_come_from_both_configs(folder_copy):
     """Lists and single numbers of both files are all end tokens."""
     change(folder_copy / "generation_config.json", eos_token_id=[7, 3])

@@ -119,13 +119,13 @@ def test_prompts_come_in_four_shapes(prompt, prompts):
     assert completion(prompt=prompt).prompts == prompts
 
 
-def test_defaults_of_the_model_apply_where_the_request_is_silent():
-    """A request's own value wins, zero and one included."""
-    defaults = {"temperature": 0.0, "top_k": 5}
-    assert chat().sampling(defaults).temperature == 0.0
-    assert chat(temperature=1, top_k=0).sampling(defaults).temperature == 1
-    assert chat(temperature=1, top_k=0).sampling(defaults).top_k == 0
-    assert chat().sampling({}).temperature == 1
+def test_defaults_of_the_model_apply_to_a_silent_request():
+    """A request silent about sampling gets the model's defaults, any other OpenAI's for what it leaves out."""
+    defaults = {"temperature": 0.0, "top_k": 1}
+    silent, own, bare = chat().sampling(defaults), chat(temperature=0.7).sampling(defaults), chat().sampling({})
+    assert (silent.temperature, silent.top_k) == (0.0, 1)
+    assert (own.temperature, own.top_k, own.top_p) == (0.7, 0, 1.0)
+    assert (bare.temperature, bare.top_k) == (1.0, 0)
 
 
 def test_parts_and_developer_messages_become_text_and_system():
