@@ -16,9 +16,10 @@ _DEFAULTS: Mapping[str, type[float | int]] = {"temperature": float, "top_p": flo
 class ModelFolder:
     """A model on disk, read once.
 
-    `context_length` is in tokens. `names` maps the roles of graph inputs and outputs to their names; those of
-    past and present keys and values carry a `%d` for the layer. `defaults` are the sampling defaults of
-    `inference_model.json`, `artifact` the export report's entry (digest, precision…), empty without a report.
+    `context_length` is in tokens. `names` maps the roles of graph inputs and outputs to their names; those of past and
+    present keys and values carry a `%d` for the layer, and `shares_buffers` says that both may be one buffer. `defaults`
+    are the sampling defaults of `inference_model.json`, `artifact` is the export report's entry (digest, precision…),
+    empty without a report.
     """
 
     path: Path
@@ -27,6 +28,7 @@ class ModelFolder:
     context_length: int
     layers: int
     head_size: int | None
+    shares_buffers: bool
     end_tokens: frozenset[int]
     names: Mapping[str, str]
     chat_template: str | None
@@ -59,6 +61,7 @@ def read_folder(path: Path) -> ModelFolder:
         context_length=context,
         layers=layers,
         head_size=decoder.get("head_size"),
+        shares_buffers=bool((config.get("search") or {}).get("past_present_share_buffer")),
         end_tokens=_end_tokens(model, _optional(path / "generation_config.json")),
         names=names,
         chat_template=_chat_template(path, tokenizer),

@@ -72,6 +72,11 @@ def describe(session: ort.InferenceSession, folder: ModelFolder) -> Graph:
     Raises:
         ModelError: an input, type or shape is not one that this server can feed; the message names it.
     """
+    if not folder.shares_buffers:
+        raise ModelError(
+            f"{folder.path / 'genai_config.json'}: search.past_present_share_buffer is not true: the graph has no "
+            "grouped-query attention (fp16 on the CPU, for example); export it as fp32, int8 or int4"
+        )
     inputs = {one.name: one for one in session.get_inputs()}
     outputs = {one.name: one for one in session.get_outputs()}
     names = _names(folder, set(inputs), set(outputs))
