@@ -17,9 +17,9 @@ class ModelFolder:
     """A model on disk, read once.
 
     `context_length` is in tokens. `names` maps the roles of graph inputs and outputs to their names; those of past and
-    present keys and values carry a `%d` for the layer, and `shares_buffers` says that both may be one buffer. `defaults`
-    are the sampling defaults of `inference_model.json`, `artifact` is the export report's entry (digest, precision…),
-    empty without a report.
+    present keys and values carry a `%d` for the layer. `shares_buffers` says that past and present may be one buffer.
+    `defaults` are the sampling defaults of `inference_model.json`. `artifact` is the export report's entry (digest,
+    precision…), empty without a report.
     """
 
     path: Path

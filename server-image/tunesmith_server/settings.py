@@ -11,6 +11,9 @@ from tunesmith_server.errors import SettingsError
 from tunesmith_server.providers import CPU, ProviderPolicy
 
 ENVIRONMENT_PREFIX = "TUNESMITH_"
+_SERVICE_LINK = (
+    "tcp://"  # a Service named `tunesmith` makes Kubernetes set TUNESMITH_PORT=tcp://… in every pod beside it
+)
 
 
 def _integer(least: int) -> Callable[[str], int]:
@@ -84,7 +87,7 @@ def load_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         variable = ENVIRONMENT_PREFIX + one.name.upper()
         if given[one.name] is not None:
             values[one.name] = _parse(one, given[one.name], _flag(one))
-        elif environment.get(variable):
+        elif environment.get(variable) and not environment[variable].startswith(_SERVICE_LINK):
             values[one.name] = _parse(one, environment[variable], variable)
     if "model_dir" not in values:
         raise SettingsError(f"MODEL_DIR is missing: give it as an argument or in {ENVIRONMENT_PREFIX}MODEL_DIR")

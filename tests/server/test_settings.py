@@ -28,6 +28,11 @@ def test_an_empty_variable_is_not_set():
     assert load_settings(["m"], {"TUNESMITH_MAX_CONTEXT": ""}).max_context is None
 
 
+def test_a_service_link_is_not_a_setting():
+    """Kubernetes sets TUNESMITH_PORT beside a Service named `tunesmith`; it is not the port to listen on."""
+    assert load_settings(["m"], {"TUNESMITH_PORT": "tcp://10.0.0.1:80"}).port == 8080
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "named"),
     [
