@@ -1,0 +1,214 @@
+"""The children of a FineTuneJob as manifests: facts in, dictionaries out. Pure."""
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from tunesmith_api import FineTuneJobSpec, JobConfig, Stage
+from tunesmith_api.jobconfig import CONFIG_PATH, PROGRESS_PORT, WORKSPACE_PATH
+from tunesmith_api.modelendpoint import EndpointTemplate
+from tunesmith_api.quantity import format_bytes
+from tunesmith_api.resource import STAGE_LABEL, owner_labels, owner_reference
+from tunesmith_operator.finetunejob.mounts import SECRETS_PATH, Mounts, volume_mounts, volumes
+from tunesmith_operator.finetunejob.sizing import SIDE_STAGE_CPU, Sizing
+from tunesmith_operator.kinds import Body
+from tunesmith_operator.pools import Pool, format_cores
+from tunesmith_operator.security import container_security, pod_security
+from tunesmith_operator.settings import Images
+
+KIND = "FineTuneJob"
+#: Time for a checkpoint after SIGTERM.
+GRACE_SECONDS = 120
+TEMPORARY_SIZE = "1Gi"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the manifests depend on.
+
+    Attributes:
+        body: the FineTuneJob as the API server has it.
+        spec: its spec.
+        pool: where the training runs.
+        sizing: what the stages need.
+        train_memory_bytes, train_cpu, threads: requests of the training pod, and threads of every stage.
+        mounts: what is mounted into the stages.
+        images: container images.
+    """
+
+    body: Body
+    spec: FineTuneJobSpec
+    pool: Pool
+    sizing: Sizing
+    train_memory_bytes: int
+    train_cpu: Decimal
+    threads: int
+    mounts: Mounts
+    images: Images
+
+    @property
+    def name(self) -> str:
+        """Name of the FineTuneJob."""
+        return str(self.body["metadata"]["name"])
+
+
+def workspace_name(job: str) -> str:
+    """Name of a job's workspace claim."""
+    return f"{job}-workspace"
+
+
+def stage_name(job: str, stage: Stage) -> str:
+    """Name of a stage's Job."""
+    return f"{job}-{stage}"
+
+
+def child_metadata(body: Body, name: str, **labels: str) -> dict[str, Any]:
+    """Metadata of a child: labels and the controller reference."""
+    owner = body["metadata"]
+    return {
+        "name": name,
+        "namespace": owner["namespace"],
+        "labels": {**owner_labels(body["kind"], owner["name"]), **labels},
+        "ownerReferences": [owner_reference(body)],
+    }
+
+
+def workspace_claim(facts: Facts) -> Body:
+    """The volume that the stages share."""
+    wanted = facts.spec.workspace
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": wanted.size or format_bytes(facts.sizing.workspace_bytes)}},
+    }
+    if wanted.storage_class_name is not None:
+        spec["storageClassName"] = wanted.storage_class_name
+    metadata = child_metadata(facts.body, workspace_name(facts.name))
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def job_config(facts: Facts, resolved: FineTuneJobSpec) -> JobConfig:
+    """The resolved job that the stages read."""
+    return JobConfig(
+        name=facts.name,
+        namespace=facts.body["metadata"]["namespace"],
+        uid=facts.body["metadata"]["uid"],
+        spec=resolved,
+        inputs=facts.mounts.inputs,
+        outputs=facts.mounts.outputs,
+        secrets={name: f"{SECRETS_PATH}/{name}" for name in facts.mounts.secrets},
+        memory_bytes=facts.sizing.peak_bytes,
+    )
+
+
+def config_map(facts: Facts, resolved: FineTuneJobSpec) -> Body:
+    """The immutable ConfigMap with the resolved job."""
+    text = json.dumps(job_config(facts, resolved).wire(), indent=2, sort_keys=True)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": child_metadata(facts.body, f"{facts.name}-config"),
+        "immutable": True,
+        "data": {"job.json": text},
+    }
+
+
+def stage_job(facts: Facts, stage: Stage, *, suspend: bool) -> Body:
+    """The Job of a stage. It never retries by itself: the controller decides from the exit code."""
+    metadata = child_metadata(facts.body, stage_name(facts.name, stage), **{STAGE_LABEL: stage})
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "suspend": suspend,
+            "template": {"metadata": {"labels": dict(metadata["labels"])}, "spec": _pod_spec(facts, stage)},
+        },
+    }
+
+
+def _pod_spec(facts: Facts, stage: Stage) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": pod_security(),
+        "containers": [_container(facts, stage)],
+        "volumes": [
+            {"name": "workspace", "persistentVolumeClaim": {"claimName": workspace_name(facts.name)}},
+            {"name": "config", "configMap": {"name": f"{facts.name}-config"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": TEMPORARY_SIZE}},
+            *volumes(facts.mounts, required=stage is Stage.PREPARE, writes_output=stage is Stage.EXPORT),
+        ],
+        **placement(facts.pool, on_device=stage is Stage.TRAIN),
+    }
+    if facts.images.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in facts.images.pull_secrets]
+    return spec
+
+
+def placement(pool: Pool, *, on_device: bool) -> dict[str, Any]:
+    """Node selector and tolerations; work without a device stays off the nodes of a pool that has devices."""
+    if pool.device is not None and not on_device:
+        return {}
+    found: dict[str, Any] = {}
+    if pool.spec.node_selector:
+        found["nodeSelector"] = dict(pool.spec.node_selector)
+    if pool.spec.tolerations:
+        found["tolerations"] = [toleration.wire() for toleration in pool.spec.tolerations]
+    return found
+
+
+def _container(facts: Facts, stage: Stage) -> dict[str, Any]:
+    on_device = stage is Stage.TRAIN
+    override = facts.pool.spec.images.trainer if on_device else None
+    container: dict[str, Any] = {
+        "name": "stage",
+        "image": override or facts.images.trainer,
+        "imagePullPolicy": facts.images.pull_policy,
+        "args": [str(stage), "--config", CONFIG_PATH],
+        "env": _environment(facts),
+        "resources": _resources(facts, stage),
+        "securityContext": container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "workspace", "mountPath": WORKSPACE_PATH},
+            {"name": "config", "mountPath": CONFIG_PATH.rpartition("/")[0], "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
+            *volume_mounts(facts.mounts, writes_output=stage is Stage.EXPORT),
+        ],
+    }
+    if on_device:
+        container["ports"] = [{"name": "progress", "containerPort": PROGRESS_PORT}]
+    return container
+
+
+def _environment(facts: Facts) -> list[dict[str, str]]:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return [{"name": name, "value": str(facts.threads)} for name in names]
+
+
+def _resources(facts: Facts, stage: Stage) -> dict[str, Any]:
+    is_train = stage is Stage.TRAIN
+    memory = format_bytes(facts.train_memory_bytes if is_train else facts.sizing.memory_bytes[stage])
+    cpu = format_cores(facts.train_cpu if is_train else SIDE_STAGE_CPU)
+    requests, limits = {"cpu": cpu, "memory": memory}, {"memory": memory}
+    if is_train and facts.pool.device is not None:
+        requests[facts.pool.device] = limits[facts.pool.device] = "1"
+    return {"requests": requests, "limits": limits}
+
+
+def endpoint(body: Body, serve: EndpointTemplate) -> Body:
+    """The owned ModelEndpoint that serves the result."""
+    name = body["metadata"]["name"]
+    spec = serve.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    return {
+        "apiVersion": body["apiVersion"],
+        "kind": "ModelEndpoint",
+        "metadata": child_metadata(body, name),
+        "spec": {**spec, "source": {"job": name}},
+    }

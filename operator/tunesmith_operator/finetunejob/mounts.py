@@ -1,0 +1,116 @@
+"""Which ConfigMaps, claims and Secrets the stages of a job need, and where they are mounted. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith_api import FineTuneJobSpec, Scheme, parse_uri
+from tunesmith_operator.finetunejob.validation import uris_of
+
+CONFIGMAPS_PATH = "/inputs/configmap"
+CLAIMS_PATH = "/inputs/pvc"
+OUTPUTS_PATH = "/outputs/pvc"
+SECRETS_PATH = "/secrets"
+
+
+@dataclass(frozen=True)
+class Mounts:
+    """What is mounted into the stages of a job.
+
+    Attributes:
+        inputs: URI to local path.
+        outputs: URI to local path.
+        configmaps: ConfigMap name to the keys that are read.
+        claims: names of claims that are read.
+        output_claims: names of claims that are written.
+        secrets: names of Secrets.
+    """
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    configmaps: dict[str, tuple[str, ...]]
+    claims: tuple[str, ...]
+    output_claims: tuple[str, ...]
+    secrets: tuple[str, ...]
+
+
+def mounts_of(spec: FineTuneJobSpec) -> Mounts:
+    """The mounts of a spec whose URIs are valid."""
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    keys: dict[str, set[str]] = {}
+    claims: set[str] = set()
+    output_claims: set[str] = set()
+    for field, uri in uris_of(spec):
+        location = parse_uri(uri)
+        if location.scheme is Scheme.CONFIGMAP:
+            inputs[uri] = f"{CONFIGMAPS_PATH}/{location.authority}/{location.path}"
+            keys.setdefault(location.authority, set()).add(location.path)
+        elif location.scheme is Scheme.PVC and field == "spec.output.uri":
+            outputs[uri] = f"{OUTPUTS_PATH}/{location.authority}/{location.path}".rstrip("/")
+            output_claims.add(location.authority)
+        elif location.scheme is Scheme.PVC:
+            inputs[uri] = f"{CLAIMS_PATH}/{location.authority}/{location.path}".rstrip("/")
+            claims.add(location.authority)
+    return Mounts(
+        inputs,
+        outputs,
+        {name: tuple(sorted(found)) for name, found in sorted(keys.items())},
+        tuple(sorted(claims)),
+        tuple(sorted(output_claims)),
+        secret_names(spec),
+    )
+
+
+def secret_names(spec: FineTuneJobSpec) -> tuple[str, ...]:
+    """The Secrets that a spec refers to."""
+    references = (
+        spec.model.secret_ref,
+        spec.dataset.train.secret_ref,
+        spec.dataset.evaluation.secret_ref,
+        spec.output.secret_ref if spec.output else None,
+    )
+    return tuple(sorted({reference.name for reference in references if reference is not None}))
+
+
+def volumes(mounts: Mounts, *, required: bool, writes_output: bool) -> list[dict[str, Any]]:
+    """The pod's volumes; a ConfigMap is optional for the stages after the one that reads it."""
+    found: list[dict[str, Any]] = [
+        {"name": f"configmap-{index}", "configMap": {"name": name, "optional": not required}}
+        for index, name in enumerate(mounts.configmaps)
+    ]
+    found += [
+        {"name": f"input-{index}", "persistentVolumeClaim": {"claimName": name}}
+        for index, name in enumerate(mounts.claims)
+    ]
+    if writes_output:
+        found += [
+            {"name": f"output-{index}", "persistentVolumeClaim": {"claimName": name}}
+            for index, name in enumerate(mounts.output_claims)
+        ]
+    found += [
+        {"name": f"secret-{index}", "secret": {"secretName": name, "defaultMode": 0o440}}
+        for index, name in enumerate(mounts.secrets)
+    ]
+    return found
+
+
+def volume_mounts(mounts: Mounts, *, writes_output: bool) -> list[dict[str, Any]]:
+    """The container's mounts of `volumes`."""
+    found: list[dict[str, Any]] = [
+        {"name": f"configmap-{index}", "mountPath": f"{CONFIGMAPS_PATH}/{name}", "readOnly": True}
+        for index, name in enumerate(mounts.configmaps)
+    ]
+    found += [
+        {"name": f"input-{index}", "mountPath": f"{CLAIMS_PATH}/{name}", "readOnly": True}
+        for index, name in enumerate(mounts.claims)
+    ]
+    if writes_output:
+        found += [
+            {"name": f"output-{index}", "mountPath": f"{OUTPUTS_PATH}/{name}"}
+            for index, name in enumerate(mounts.output_claims)
+        ]
+    found += [
+        {"name": f"secret-{index}", "mountPath": f"{SECRETS_PATH}/{name}", "readOnly": True}
+        for index, name in enumerate(mounts.secrets)
+    ]
+    return found

@@ -1,0 +1,87 @@
+"""What a FineTuneJob's spec can ask for that can never work: said before anything is created. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tunesmith_api import (
+    Architecture,
+    FineTuneJobSpec,
+    Reason,
+    Scheme,
+    UnknownPresetError,
+    UriError,
+    find_preset,
+    parse_uri,
+    unsupported_job_fields,
+)
+from tunesmith_api.planner import widest_rank
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a spec cannot work."""
+
+    reason: Reason
+    message: str
+
+
+def uris_of(spec: FineTuneJobSpec) -> Iterator[tuple[str, str]]:
+    """Every URI of a spec with the name of its field."""
+    fields = (
+        ("spec.model.uri", spec.model.uri),
+        ("spec.dataset.train.uri", spec.dataset.train.uri),
+        ("spec.dataset.evaluation.uri", spec.dataset.evaluation.uri),
+        ("spec.output.uri", spec.output.uri if spec.output else None),
+    )
+    return ((field, uri) for field, uri in fields if uri is not None)
+
+
+def find_problem(spec: FineTuneJobSpec) -> Problem | None:
+    """The first reason why a spec cannot work in a cluster, or None."""
+    return _uri_problem(spec) or _unsupported(spec) or _model_problem(spec)
+
+
+def _uri_problem(spec: FineTuneJobSpec) -> Problem | None:
+    for field, uri in uris_of(spec):
+        try:
+            location = parse_uri(uri)
+        except UriError as error:
+            return Problem(Reason.INVALID_SPEC, f"{field}: {error}")
+        if location.scheme is Scheme.FILE:
+            message = f"{field}: {uri} is a path of one machine; use pvc:// or configmap:// in a cluster"
+            return Problem(Reason.NOT_SUPPORTED, message)
+    return None
+
+
+def _unsupported(spec: FineTuneJobSpec) -> Problem | None:
+    found = unsupported_job_fields(spec)
+    return Problem(Reason.NOT_SUPPORTED, "; ".join(map(str, found))) if found else None
+
+
+def _model_problem(spec: FineTuneJobSpec) -> Problem | None:
+    if spec.model.preset is None:
+        return None
+    try:
+        model = find_preset(spec.model.preset)
+    except UnknownPresetError as error:
+        return Problem(Reason.UNKNOWN_PRESET, f"spec.{error}")
+    if spec.task not in model.tasks:
+        tasks = ", ".join(model.tasks)
+        return Problem(Reason.INVALID_SPEC, f"spec.task: {model.name} is not made for {spec.task}; use one of {tasks}")
+    if not model.exportable:
+        return Problem(Reason.NOT_SUPPORTED, f"spec.model.preset: {model.name} cannot be exported to ONNX yet")
+    return _rank_problem(spec, model.architecture)
+
+
+def _rank_problem(spec: FineTuneJobSpec, model: Architecture) -> Problem | None:
+    rank = spec.technique.lora.rank if spec.technique.lora else 0
+    widest = widest_rank(model)
+    if rank <= widest:
+        return None
+    message = f"spec.technique.lora.rank: {rank} is above {widest}, the narrowest layer of {spec.model.preset}"
+    return Problem(Reason.INVALID_SPEC, message)
+
+
+def architecture_of(spec: FineTuneJobSpec) -> Architecture | None:
+    """The numbers of the base model, where the catalog knows them."""
+    return find_preset(spec.model.preset).architecture if spec.model.preset else None

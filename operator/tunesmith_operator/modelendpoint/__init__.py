@@ -1,0 +1,1 @@
+"""The ModelEndpoint controller's decisions: pure functions from what is observed to what is to be done."""

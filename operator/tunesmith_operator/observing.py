@@ -1,0 +1,80 @@
+"""What each kind's planner is told: gathered from the caches and, where nothing is cached, from the API server."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunesmith_api import ConditionType, FineTuneJobSpec, Stage
+from tunesmith_operator.caches import Caches
+from tunesmith_operator.cluster import Cluster
+from tunesmith_operator.conditions import is_true
+from tunesmith_operator.finetunejob import plan as jobs
+from tunesmith_operator.finetunejob.inputs import find_missing
+from tunesmith_operator.finetunejob.manifests import stage_name
+from tunesmith_operator.finetunejob.mounts import mounts_of
+from tunesmith_operator.finetunejob.validation import find_problem
+from tunesmith_operator.kinds import Body
+from tunesmith_operator.plans import ChildName, Children, Key, Plan
+from tunesmith_operator.pods import PodFacts
+from tunesmith_operator.settings import Images
+
+#: Deleted pods whose last facts are remembered.
+DEPARTED_LIMIT = 5000
+
+Planner = Callable[[str, str], Plan]
+
+
+class Observer:
+    """Gathers what planners need."""
+
+    def __init__(self, cluster: Cluster, caches: Caches, images: Images) -> None:
+        self._cluster = cluster
+        self._caches = caches
+        self._images = images
+        self._gather = {"FineTuneJob": self._job}
+        #: The last facts of deleted pods by the uid of their controller, until their owner has used them.
+        self.departed: dict[str, PodFacts] = {}
+        #: What training pods said last, by the uid of their FineTuneJob.
+        self.progress: dict[str, Mapping[str, Any]] = {}
+
+    def depart(self, pod: PodFacts) -> None:
+        """Keep the last facts of a deleted pod: the exit code that its Job's failure will be judged by."""
+        if len(self.departed) >= DEPARTED_LIMIT:
+            self.departed.pop(next(iter(self.departed)))
+        self.departed[pod.controller_uid] = pod
+
+    async def planner(self, key: Key, body: Body, now: datetime) -> Planner:
+        """A function from what went wrong with the children (conflict, refusal) to the object's plan."""
+        return await self._gather[key.kind](key, body, now)
+
+    async def _job(self, key: Key, body: Body, now: datetime) -> Planner:
+        uid = body["metadata"]["uid"]
+        children = self._caches.children(key, uid)
+        observed = jobs.Observed(
+            children=children,
+            pods=self._caches.pods(key),
+            departed=self.departed,
+            landscape=self._caches.landscape(),
+            missing_input=await self._missing_input(key, body, children),
+            progress=self.progress.get(uid),
+        )
+        return lambda conflict, refused: jobs.plan(
+            body, replace(observed, conflict=conflict, refused=refused), now, self._images
+        )
+
+    async def _missing_input(self, key: Key, body: Body, children: Children) -> str:
+        """What the next stage's pod would wait for in vain; asked only while that pod does not exist."""
+        conditions = body.get("status", {}).get("conditions", [])
+        prepared = is_true(conditions, ConditionType.PREPARED)
+        if "finishedAt" in body.get("status", {}) or ChildName("Job", stage_name(key.name, Stage.PREPARE)) in children:
+            return ""
+        try:
+            spec = FineTuneJobSpec.model_validate(body["spec"])
+        except ValidationError:
+            return ""
+        if find_problem(spec) is not None:
+            return ""
+        return await find_missing(self._cluster, key.namespace, mounts_of(spec), configmaps=not prepared)

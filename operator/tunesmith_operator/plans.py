@@ -1,0 +1,58 @@
+"""What a plan of any kind is made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tunesmith_operator.kinds import Body
+
+
+class Key(NamedTuple):
+    """Names an object of ours; the namespace is empty for a cluster-scoped one."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class ChildName(NamedTuple):
+    """Names a child within its owner's namespace."""
+
+    kind: str
+    name: str
+
+
+#: The live children of an object, by kind and name; only those whose controller reference carries the owner's uid.
+Children = Mapping[ChildName, Body]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done about one object.
+
+    Attributes:
+        status: the whole status; written only where it differs from the present one.
+        apply: children as they should be, in the order of creation.
+        delete: live children that should not be.
+        delete_self: whether the object itself has outlived its time.
+        requeue_after: seconds after which to look again without an event, or None.
+    """
+
+    status: dict[str, Any] | None = None
+    apply: tuple[Body, ...] = ()
+    delete: tuple[Body, ...] = ()
+    delete_self: bool = False
+    requeue_after: float | None = None
+
+
+def child_name(body: Body) -> ChildName:
+    """The name of a child's manifest."""
+    return ChildName(body["kind"], body["metadata"]["name"])
+
+
+def controlled_by(body: Body, uid: str) -> bool:
+    """Whether an object's controller reference carries an owner's uid."""
+    return any(
+        reference.get("controller") and reference.get("uid") == uid
+        for reference in body["metadata"].get("ownerReferences", [])
+    )

@@ -1,0 +1,96 @@
+"""What the operator keeps of a pod: a few facts instead of the whole object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith_api.resource import OWNER_NAME_LABEL, STAGE_LABEL
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """The facts of a pod of ours.
+
+    Attributes:
+        name: its name.
+        owner: name of the FineTuneJob or ModelEndpoint.
+        stage: the stage that it runs; empty for a server.
+        controller_uid: uid of the Job or ReplicaSet.
+        phase: its phase.
+        deleting: whether it is being deleted.
+        ready: whether it answers its readiness probe.
+        ip: its address, once it has one.
+        created_at: creation time stamp, for the order.
+        reason, message: the pod's own, as after an eviction.
+        unschedulable: the scheduler's message while it finds no node.
+        disrupted: the message of a DisruptionTarget condition: eviction, preemption, taint.
+        waiting_reason, waiting_message: why its container does not start.
+        exit_code, exit_reason, exit_message: how its container ended.
+    """
+
+    name: str
+    owner: str
+    stage: str = ""
+    controller_uid: str = ""
+    phase: str = "Pending"
+    deleting: bool = False
+    ready: bool = False
+    ip: str = ""
+    created_at: str = ""
+    reason: str = ""
+    message: str = ""
+    unschedulable: str = ""
+    disrupted: str = ""
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    exit_code: int | None = None
+    exit_reason: str = ""
+    exit_message: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether its container will not run any more."""
+        return self.phase in {"Succeeded", "Failed"} or self.exit_code is not None
+
+
+def pod_facts(body: Mapping[str, Any]) -> PodFacts:
+    """The facts of a Pod object."""
+    metadata, status = body["metadata"], body.get("status", {})
+    conditions = {one["type"]: one for one in status.get("conditions", [])}
+    state = _container_state(status)
+    ended = state.get("terminated", {})
+    waiting = state.get("waiting", {})
+    controllers = [one for one in metadata.get("ownerReferences", []) if one.get("controller")]
+    return PodFacts(
+        name=metadata["name"],
+        owner=metadata.get("labels", {}).get(OWNER_NAME_LABEL, ""),
+        stage=metadata.get("labels", {}).get(STAGE_LABEL, ""),
+        controller_uid=controllers[0]["uid"] if controllers else "",
+        phase=status.get("phase", "Pending"),
+        deleting="deletionTimestamp" in metadata,
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        ip=status.get("podIP", ""),
+        created_at=metadata.get("creationTimestamp", ""),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        unschedulable=_message(conditions.get("PodScheduled"), "False"),
+        disrupted=_message(conditions.get("DisruptionTarget"), "True"),
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        exit_code=ended.get("exitCode"),
+        exit_reason=ended.get("reason", ""),
+        exit_message=ended.get("message", ""),
+    )
+
+
+def _container_state(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    for container in status.get("containerStatuses", []):
+        state: Mapping[str, Any] = container.get("state", {})
+        return state
+    return {}
+
+
+def _message(condition: Mapping[str, Any] | None, status: str) -> str:
+    if condition is None or condition["status"] != status:
+        return ""
+    return str(condition.get("message") or condition.get("reason") or condition["type"])

@@ -1,0 +1,208 @@
+"""Node pools: which nodes belong to one, what they have, and which pool a workload goes to. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from tunesmith_api import ComputePoolSpec, Reason
+from tunesmith_api.computepool import Toleration
+from tunesmith_api.enums import PoolClass
+from tunesmith_api.quantity import format_bytes, parse_quantity
+
+#: Name of the pool that is there when nobody has made one: every schedulable node, as CPU.
+IMPLICIT_POOL = "default"
+_HARD_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
+
+
+@dataclass(frozen=True)
+class Resources:
+    """An amount of CPU cores, bytes of memory and devices."""
+
+    cpu: Decimal = Decimal(0)
+    memory_bytes: int = 0
+    devices: int = 0
+
+    def __add__(self, other: "Resources") -> "Resources":
+        return Resources(self.cpu + other.cpu, self.memory_bytes + other.memory_bytes, self.devices + other.devices)
+
+    def __sub__(self, other: "Resources") -> "Resources":
+        return Resources(self.cpu - other.cpu, self.memory_bytes - other.memory_bytes, self.devices - other.devices)
+
+    def fits_in(self, other: "Resources") -> bool:
+        """Whether another amount is at least as large in every respect."""
+        return self.cpu <= other.cpu and self.memory_bytes <= other.memory_bytes and self.devices <= other.devices
+
+    def __str__(self) -> str:
+        """Words for a diagnosis."""
+        devices = f", {self.devices} device{'s' if self.devices != 1 else ''}" if self.devices else ""
+        return f"{format_cores(self.cpu)} CPU, {format_bytes(self.memory_bytes)} memory{devices}"
+
+
+def format_cores(cpu: Decimal) -> str:
+    """Cores as a quantity: `2` or `500m`."""
+    return str(int(cpu)) if cpu == int(cpu) else f"{int(cpu * 1000)}m"
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What a pool must know of a node."""
+
+    name: str
+    labels: Mapping[str, str]
+    taints: tuple[Mapping[str, str], ...]
+    schedulable: bool
+    allocatable: Mapping[str, str]
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "NodeFacts":
+        """The facts of a Node object; a node that is not Ready or is cordoned is not schedulable."""
+        conditions = body.get("status", {}).get("conditions", [])
+        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        spec = body.get("spec", {})
+        return cls(
+            body["metadata"]["name"],
+            dict(body["metadata"].get("labels", {})),
+            tuple(dict(taint) for taint in spec.get("taints", [])),
+            ready and not spec.get("unschedulable", False),
+            dict(body.get("status", {}).get("allocatable", {})),
+        )
+
+    def resources(self, device: str | None) -> Resources:
+        """What pods can have on the node."""
+        have = self.allocatable
+        return Resources(
+            parse_quantity(have.get("cpu", "0")),
+            int(parse_quantity(have.get("memory", "0"))),
+            int(parse_quantity(have.get(device, "0"))) if device else 0,
+        )
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A ComputePool, or the implicit one."""
+
+    name: str
+    spec: ComputePoolSpec = field(default_factory=ComputePoolSpec)
+
+    @property
+    def device(self) -> str | None:
+        """Name of the device's extended resource."""
+        return self.spec.device.resource if self.spec.device else None
+
+    def takes(self, node: NodeFacts) -> bool:
+        """Whether pods of the pool can run on the node."""
+        selected = all(node.labels.get(key) == value for key, value in self.spec.node_selector.items())
+        return selected and node.schedulable and all(map(self._tolerates, node.taints))
+
+    def _tolerates(self, taint: Mapping[str, str]) -> bool:
+        hard = taint.get("effect") in _HARD_EFFECTS
+        return not hard or any(tolerates(toleration, taint) for toleration in self.spec.tolerations)
+
+
+def tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
+    """Whether a toleration matches a taint, by the rules of core/v1."""
+    if toleration.effect is not None and toleration.effect != taint.get("effect"):
+        return False
+    if toleration.key is not None and toleration.key != taint.get("key"):
+        return False
+    return toleration.operator == "Exists" or (toleration.value or "") == taint.get("value", "")
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """All pools and nodes.
+
+    Attributes:
+        pools: every ComputePool.
+        nodes: every node; None when the operator may not read nodes.
+    """
+
+    pools: tuple[Pool, ...] = ()
+    nodes: tuple[NodeFacts, ...] | None = None
+
+    def offered(self) -> tuple[Pool, ...]:
+        """The pools, or the implicit one when there is none."""
+        return self.pools or (Pool(IMPLICIT_POOL),)
+
+    def named(self, name: str) -> Pool | None:
+        """The pool of a name."""
+        return next((pool for pool in self.offered() if pool.name == name), None)
+
+    def members(self, pool: Pool) -> tuple[NodeFacts, ...]:
+        """The pool's schedulable nodes."""
+        return tuple(node for node in self.nodes or () if pool.takes(node))
+
+    def largest(self, pool: Pool) -> Resources | None:
+        """What the pool's largest node has; None without node access."""
+        return None if self.nodes is None else largest(self.members(pool), pool.device)
+
+
+def largest(nodes: Iterable[NodeFacts], device: str | None) -> Resources:
+    """The greatest node by devices, memory, then CPU; nothing when there is no node."""
+    sizes = [node.resources(device) for node in nodes]
+    return max(sizes, key=lambda size: (size.devices, size.memory_bytes, size.cpu), default=Resources())
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why no pool was chosen."""
+
+    reason: Reason
+    message: str
+
+
+Need = Callable[[Pool], Resources]
+
+
+def choose(landscape: Landscape, name: str | None, wanted: PoolClass | None, need: Need) -> Pool | Diagnosis:
+    """The pool for a workload.
+
+    Args:
+        landscape: all pools and nodes.
+        name: the pool that was asked for by name.
+        wanted: the class that was asked for.
+        need: what the workload asks of one node of a pool.
+
+    Returns:
+        The named pool, else the cheapest pool of the class where it fits (CPU before devices when no class is given);
+        or why there is none.
+    """
+    offered = landscape.offered()
+    if name is not None:
+        found = landscape.named(name)
+        candidates: Sequence[Pool] = () if found is None else (found,)
+        asked = f"pool {name!r}"
+    else:
+        candidates = [pool for pool in offered if wanted in {None, pool.spec.device_class}]
+        asked = f"a pool of class {wanted}" if wanted else "a pool"
+    if not candidates:
+        listed = ", ".join(f"{pool.name} ({pool.spec.device_class})" for pool in offered)
+        return Diagnosis(Reason.POOL_NOT_FOUND, f"{asked} was asked for and does not exist; there are: {listed}")
+    fitting = [pool for pool in candidates if _fits(landscape, pool, need)]
+    if fitting:
+        return min(fitting, key=_preference)
+    return Diagnosis(Reason.NO_POOL_FITS, _explain(landscape, candidates, need))
+
+
+def _fits(landscape: Landscape, pool: Pool, need: Need) -> bool:
+    if landscape.nodes is None:
+        return True
+    wanted = need(pool)
+    return any(wanted.fits_in(node.resources(pool.device)) for node in landscape.members(pool))
+
+
+def _preference(pool: Pool) -> tuple[bool, float, str]:
+    price = pool.spec.price_per_hour
+    return pool.spec.device_class is not PoolClass.CPU, float("inf") if price is None else price, pool.name
+
+
+def _explain(landscape: Landscape, candidates: Sequence[Pool], need: Need) -> str:
+    lines = []
+    for pool in candidates:
+        members = landscape.members(pool)
+        have = f"its largest node has {largest(members, pool.device)}" if members else "it has no schedulable node"
+        lines.append(f"pool {pool.name!r} is asked for {need(pool)} on one node, {have}")
+    others = [pool.name for pool in landscape.offered() if pool not in candidates and _fits(landscape, pool, need)]
+    way_out = f"these pools would fit: {', '.join(others)}" if others else "no other pool would fit"
+    return f"{'; '.join(lines)}; {way_out}"

@@ -1,0 +1,71 @@
+"""From an event to the keys that it concerns."""
+
+from tunesmith_operator.caches import Caches
+from tunesmith_operator.metrics import Metrics
+from tunesmith_operator.observing import Observer
+from tunesmith_operator.plans import Key
+from tunesmith_operator.pods import PodFacts
+from tunesmith_operator.queue import WorkQueue
+
+
+class Router:
+    """Puts the keys that an event concerns on the queue."""
+
+    def __init__(self, queue: WorkQueue[Key], caches: Caches, observer: Observer, metrics: Metrics) -> None:
+        self._queue = queue
+        self._caches = caches
+        self._observer = observer
+        self._metrics = metrics
+
+    def own_changed(self, key: Key) -> None:
+        """An object of ours changed: it, the endpoints that may follow it, the jobs that may wait for it."""
+        self._metrics.seen(key.kind)
+        self._queue.add(key)
+        if key.kind == "FineTuneJob":
+            self._follow(key)
+        elif key.kind == "ComputePool":
+            self._add_waiting()
+
+    def child_changed(self, kind: str, owner: Key | None) -> None:
+        """A child changed: its owner."""
+        self._metrics.seen(kind)
+        if owner is not None:
+            self._queue.add(owner)
+
+    def pod_changed(self, owner: Key | None, pod: PodFacts, *, deleted: bool) -> None:
+        """A pod of a child changed: its owner; the last facts of a deleted one are kept for it."""
+        self._metrics.seen("Pod")
+        if deleted and pod.stage:
+            self._observer.depart(pod)
+        if owner is not None:
+            self._queue.add(owner)
+
+    def nodes_changed(self) -> None:
+        """A node changed: every pool, and the jobs that wait for one."""
+        self._metrics.seen("Node")
+        for key in self._caches.keys("ComputePool"):
+            self._queue.add(key)
+        self._add_waiting()
+
+    def resync(self) -> None:
+        """Every object, in case an event was lost."""
+        for kind in ("ComputePool", "FineTuneJob", "ModelEndpoint"):
+            for key in self._caches.keys(kind):
+                self._queue.add(key)
+
+    def _follow(self, job: Key) -> None:
+        for key in self._caches.keys("ModelEndpoint"):
+            body = self._caches.get(key)
+            if body is None or key.namespace != job.namespace:
+                continue
+            source = body["spec"].get("source", {})
+            if source.get("job") == job.name or "latest" in source:
+                self._queue.add(key)
+
+    def _add_waiting(self) -> None:
+        for kind in ("FineTuneJob", "ModelEndpoint"):
+            for key in self._caches.keys(kind):
+                body = self._caches.get(key)
+                conditions = body.get("status", {}).get("conditions", []) if body else []
+                if any(one["type"] == "Stalled" for one in conditions):
+                    self._queue.add(key)

@@ -1,0 +1,112 @@
+"""The operator's settings: environment variables, read once at the start."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith_operator.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Images:
+    """Container images of the pods that the operator makes, and how kubelets pull them."""
+
+    trainer: str
+    server: str
+    pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings.
+
+    Attributes:
+        images: the default images; a pool may override them.
+        watch_namespaces: namespaces to serve; empty for the whole cluster.
+        node_access: whether the operator may read nodes; without it pools are trusted to have room.
+        pod_name: name of this replica in the Lease.
+        pod_namespace: namespace of the Lease; leader election is off when empty.
+        lease_seconds: how long a silent leader keeps the Lease.
+        metrics_port: where metrics are served.
+        health_port: where liveness and readiness are served.
+        host: address that the ports are bound to.
+        workers: reconciliations at the same time.
+        resync_seconds: how often every object is reconciled without cause.
+        poll_seconds: how often the progress of a training pod is asked.
+        log_level: level of the JSON logs.
+    """
+
+    images: Images
+    watch_namespaces: tuple[str, ...] = ()
+    node_access: bool = True
+    pod_name: str = "operator"
+    pod_namespace: str = ""
+    lease_seconds: int = 15
+    metrics_port: int = 8081
+    health_port: int = 8080
+    host: str = "0.0.0.0"  # noqa: S104 - a pod's ports
+    workers: int = 16
+    resync_seconds: float = 600
+    poll_seconds: float = 5
+    log_level: str = "INFO"
+
+    @property
+    def clusterwide(self) -> bool:
+        """Whether all namespaces are served."""
+        return not self.watch_namespaces
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "")
+    try:
+        return float(text) if text else default
+    except ValueError as error:
+        raise SettingsError(f"{name}={text!r} is no number") from error
+
+
+def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = env.get(name, "").lower()
+    if text not in {"", "true", "false"}:
+        raise SettingsError(f"{name}={text!r} is neither true nor false")
+    return text == "true" if text else default
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _required(env: Mapping[str, str], name: str) -> str:
+    if not env.get(name):
+        raise SettingsError(f"{name} is not set; it names a container image, as in registry/tunesmith/trainer:0.1.0")
+    return env[name]
+
+
+def load_settings(env: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of an environment.
+
+    Raises:
+        SettingsError: a variable is missing or cannot be understood.
+    """
+    options: dict[str, Any] = {
+        "node_access": _flag(env, "TUNESMITH_NODE_ACCESS", default=True),
+        "pod_name": env.get("TUNESMITH_POD_NAME") or socket.gethostname(),
+        "pod_namespace": env.get("TUNESMITH_POD_NAMESPACE", ""),
+        "lease_seconds": int(_number(env, "TUNESMITH_LEASE_SECONDS", 15)),
+        "metrics_port": int(_number(env, "TUNESMITH_METRICS_PORT", 8081)),
+        "health_port": int(_number(env, "TUNESMITH_HEALTH_PORT", 8080)),
+        "host": env.get("TUNESMITH_HOST") or "0.0.0.0",  # noqa: S104 - a pod's ports
+        "workers": int(_number(env, "TUNESMITH_WORKERS", 16)),
+        "resync_seconds": _number(env, "TUNESMITH_RESYNC_SECONDS", 600),
+        "poll_seconds": _number(env, "TUNESMITH_POLL_SECONDS", 5),
+        "log_level": env.get("TUNESMITH_LOG_LEVEL") or "INFO",
+    }
+    images = Images(
+        trainer=_required(env, "TUNESMITH_TRAINER_IMAGE"),
+        server=_required(env, "TUNESMITH_SERVER_IMAGE"),
+        pull_policy=env.get("TUNESMITH_IMAGE_PULL_POLICY") or "IfNotPresent",
+        pull_secrets=_names(env.get("TUNESMITH_IMAGE_PULL_SECRETS", "")),
+    )
+    return Settings(images=images, watch_namespaces=_names(env.get("TUNESMITH_WATCH_NAMESPACES", "")), **options)
