@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from tunesmith_api import ExitCode
+
 #: Seconds between two looks at a running child.
 POLL_SECONDS = 0.2
 
@@ -73,6 +75,8 @@ class Children:
     ) -> int:
         """Run a child to its end and return its exit code; a signal's number plus 128 where one killed it.
 
+        After an interrupt none is started any more: the answer is that of a stopped one.
+
         Args:
             command: the child's command line.
             log: where its output goes.
@@ -80,6 +84,8 @@ class Children:
             look: called while it runs, a few times a second.
             deadline: time of the steady clock after which the child is asked to stop.
         """
+        if self.interrupted:
+            return int(ExitCode.PREEMPTED)
         with self.started(command, log, variables) as child:
             while child.poll() is None:
                 look()

@@ -30,7 +30,7 @@ from tunesmith_cli.manifest import read_job
 from tunesmith_cli.process import Children, wait
 from tunesmith_cli.render import dataset_line, export_line, gate_lines, plan_lines, score_table, train_line
 from tunesmith_cli.report import Answer, Ending, write_report
-from tunesmith_cli.serving import ask, serving
+from tunesmith_cli.serving import Server, ask, serving
 
 
 @dataclass(frozen=True)
@@ -211,11 +211,8 @@ def _finish(current: _Run, options: RunOptions) -> int:
 def _serve(current: _Run, options: RunOptions) -> int:
     with serving(current.folder, current.config, options.port, current.children) as server:
         _say(current.console, f"server: {server.url}/v1 serves model {server.model}")
-        samples = current.folder.samples()
-        if samples and not current.children.interrupted:
-            answer = ask(server, current.config.spec, samples[0])
-            write_report(current.folder, current.config, current.plan, Ending(answer=answer))
-            _say(current.console, *_answer_lines(answer))
+        if not current.children.interrupted:
+            _ask(current, server)
         if options.once or current.children.interrupted:
             return ExitCode.DONE
         _say(current.console, "Serving until Ctrl-C.")
@@ -224,6 +221,16 @@ def _serve(current: _Run, options: RunOptions) -> int:
     if current.children.interrupted:
         return ExitCode.DONE
     raise CliError(f"the server ended; see {current.folder.log('server')}", ExitCode.SERVICE_UNAVAILABLE)
+
+
+def _ask(current: _Run, server: Server) -> None:
+    samples = current.folder.samples()
+    if not samples:
+        _say(current.console, "  no question asked: the evaluation rows have no answers to compare with")
+        return
+    answer = ask(server, current.config.spec, samples[0])
+    write_report(current.folder, current.config, current.plan, Ending(answer=answer))
+    _say(current.console, *_answer_lines(answer))
 
 
 def _answer_lines(answer: Answer) -> list[str]:

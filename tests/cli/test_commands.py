@@ -1,0 +1,84 @@
+"""The commands that start nothing: validate and estimate, as processes, by both of their names."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples/home-assistant"
+TUNESMITH = Path(sys.executable).with_name("tunesmith")
+
+
+def tunesmith(*arguments: object, command: Path = TUNESMITH) -> "subprocess.CompletedProcess[str]":
+    """Run the command line with wide output."""
+    return subprocess.run(
+        [command, *map(str, arguments)], capture_output=True, text=True, check=False, env={"COLUMNS": "200"}
+    )
+
+
+@pytest.mark.parametrize("name", ["tunesmith", "kubectl-tunesmith"])
+def test_the_example_is_valid(name: str) -> None:
+    """Both names of the program accept the example and leave other files alone."""
+    done = tunesmith(
+        "validate", EXAMPLE / "job.yaml", EXAMPLE / "kustomization.yaml", command=TUNESMITH.with_name(name)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FineTuneJob/home-assistant: valid" in done.stdout
+    assert "not of tunesmith.dev, not checked" in done.stdout
+
+
+def test_every_problem_of_every_file_is_told(tmp_path: Path) -> None:
+    """Two files with three problems: three lines, each with its file and field, and exit code 64."""
+    text = (EXAMPLE / "job.yaml").read_text()
+    (tmp_path / "a.yaml").write_text(text.replace("rank: 16", "rnk: 16").replace("task: Chat", "task: Chatt"))
+    (tmp_path / "b.yaml").write_text(text.replace("tiny-phi3", "tiny-phi"))
+    done = tunesmith("validate", tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "c.yaml")
+    assert done.returncode == 64
+    assert "a.yaml: spec.technique.lora.rnk: unknown field; did you mean rank?" in done.stdout
+    assert "a.yaml: spec.task: 'Chatt' is not known; did you mean Chat?" in done.stdout
+    assert "b.yaml: spec.model.preset: 'tiny-phi' is not in the catalog; did you mean tiny-phi3" in done.stdout
+    assert "c.yaml: No such file" in done.stdout
+    assert done.stdout.splitlines()[-1] == "4 problems found"
+
+
+def test_an_empty_file_is_a_problem(tmp_path: Path) -> None:
+    """A file without a document is not valid."""
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert tunesmith("validate", tmp_path / "empty.yaml").returncode == 64
+
+
+def test_estimate_shows_parts_goals_and_models() -> None:
+    """The job's own memory, each goal and each model that can be tuned; the job's model fits, the largest does not."""
+    done = tunesmith("estimate", EXAMPLE / "job.yaml")
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in ("activations", "export stage", "BestQuality", "FewestParameters"))
+    assert "phi-3-medium-128k-instruct" in done.stdout
+    assert "phi-3-small" not in done.stdout
+
+
+def test_estimate_needs_a_known_size(tmp_path: Path) -> None:
+    """A model by URI has no size yet; the message says so."""
+    text = (EXAMPLE / "job.yaml").read_text().replace("preset: tiny-phi3", "uri: hf://org/repo")
+    (tmp_path / "job.yaml").write_text(text)
+    done = tunesmith("estimate", tmp_path / "job.yaml")
+    assert done.returncode == 64
+    assert "hf://org/repo is known only once prepare has fetched it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["run"], 64, "give the file of a FineTuneJob, or --resume FOLDER"),
+        (["run", "nowhere.yaml"], 66, "nowhere.yaml: No such file"),
+        (["run", "--resume", "nowhere"], 66, "holds no run"),
+        (["run", EXAMPLE / "job.yaml", "--secret", "hub"], 64, "write NAME=FOLDER"),
+        (["chat", "http://127.0.0.1:9", "-m", "hi"], 69, "http://127.0.0.1:9"),
+    ],
+)
+def test_a_command_that_cannot_start_says_why(arguments: list[str], code: int, said: str) -> None:
+    """One line on standard error, the exit code of its kind, and no traceback."""
+    done = tunesmith(*arguments)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert len(done.stderr.splitlines()) == 1
