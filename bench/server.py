@@ -2,15 +2,16 @@
 
 One run, one machine, one random Phi-3 model (about 90 million parameters, fp32), the same prompts and token counts
 for everyone: torch's eager greedy loop, onnxruntime-genai's Generator on a fixed batch, the slot engine, and the slot
-engine through HTTP with server-sent events (server and client share the machine). Contenders take turns in each
-repetition; the table has medians of generated tokens per second, prompt processing included, and medians of each
-repetition's ratios.
+engine through HTTP with server-sent events (server and client share the machine). Each contender has a process of its
+own, and they take turns in each repetition; the table has medians of generated tokens per second, prompt processing
+included, and medians of each repetition's ratios.
 """
 
 import argparse
 import asyncio
 import hashlib
 import json
+import multiprocessing
 import os
 import runpy
 import statistics
@@ -20,18 +21,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
-import onnxruntime_genai as og
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import DynamicCache, Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast
 
 from tunesmith_server.cpu import threads as usable_threads
 from tunesmith_server.engine import Event, Request, Sequence, TokenEvent
@@ -58,15 +57,30 @@ class Size:
     repeats: int = 5
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What every contender gets; `slots` is the largest number of streams."""
+
+    root: Path
+    size: Size
+    threads: int
+    slots: int
+
+
 QUICK = Size(layers=2, hidden=128, vocabulary=1024, prompt=16, generated=16, repeats=2)
 
 
-def make_model(size: Size, cache: Path) -> Path:
-    """A random model with `torch` and `onnx` folders, made once per shape."""
+def model_folder(size: Size, cache: Path) -> Path:
+    """Where the model of a shape lies."""
     shape = json.dumps([size.layers, size.hidden, size.vocabulary])
-    root = cache / hashlib.sha256(shape.encode()).hexdigest()[:12]
-    if (root / "onnx" / "genai_config.json").exists():
-        return root
+    return cache / hashlib.sha256(shape.encode()).hexdigest()[:12]
+
+
+def make_model(size: Size, root: Path) -> None:
+    """A random model with `torch` and `onnx` folders."""
+    import torch  # noqa: PLC0415 - each process loads only what it measures
+    from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast  # noqa: PLC0415 - as above
+
     torch.manual_seed(0)
     config = Phi3Config(
         vocab_size=size.vocabulary,
@@ -83,14 +97,15 @@ def make_model(size: Size, cache: Path) -> Path:
         sliding_window=None,
     )
     Phi3ForCausalLM(config).save_pretrained(root / "torch")
-    make_tokenizer(size.vocabulary).save_pretrained(root / "torch")
+    tokenizer = make_tokenizer(size.vocabulary)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<|endoftext|>")
+    fast.save_pretrained(root / "torch")
     folders = ["-i", str(root / "torch"), "-o", str(root / "onnx"), "-c", str(root / "cache")]
     sys.argv = ["builder", *folders, "-p", "fp32", "-e", "cpu", "--extra_options", "hf_token=false"]
     runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__")
-    return root
 
 
-def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+def make_tokenizer(vocabulary: int) -> Tokenizer:
     """A byte-level BPE trained on random words, so that decoding costs what it costs with a real one."""
     rng = np.random.default_rng(0)
     words = ["".join(map(chr, rng.integers(97, 123, rng.integers(3, 9)))) for _ in range(vocabulary)]
@@ -104,54 +119,62 @@ def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(words)], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<|endoftext|>")
+    return tokenizer
 
 
-def torch_eager(root: Path, size: Size) -> Measure:
+@contextmanager
+def torch_eager(setup: Setup) -> Iterator[Measure]:
     """A hand-written greedy loop over a static batch."""
-    model = Phi3ForCausalLM.from_pretrained(root / "torch").eval()
+    import torch  # noqa: PLC0415 - each process loads only what it measures
+    from transformers import DynamicCache, Phi3ForCausalLM  # noqa: PLC0415 - as above
+
+    torch.set_num_threads(setup.threads)
+    model = Phi3ForCausalLM.from_pretrained(setup.root / "torch").eval()
 
     def measure(prompts: np.ndarray) -> float:
         tokens, cache = torch.from_numpy(prompts), DynamicCache()
         started = time.perf_counter()
         with torch.inference_mode():
-            for _ in range(size.generated):
+            for _ in range(setup.size.generated):
                 logits = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
                 tokens = logits[:, -1].argmax(-1, keepdim=True)
-        return prompts.shape[0] * size.generated / (time.perf_counter() - started)
+        return prompts.shape[0] * setup.size.generated / (time.perf_counter() - started)
 
-    return measure
+    yield measure
 
 
-def genai_batch(root: Path, size: Size, threads: int) -> Measure:
+@contextmanager
+def genai_batch(setup: Setup) -> Iterator[Measure]:
     """onnxruntime-genai's Generator over a static batch."""
-    config = og.Config(str(root / "onnx"))
+    import onnxruntime_genai as og  # noqa: PLC0415 - each process loads only what it measures
+
+    config = og.Config(str(setup.root / "onnx"))
     # The engine's own thread settings: spinning threads would slow everyone down on a shared machine.
-    options = {"intra_op_num_threads": threads, "session.intra_op.allow_spinning": "0"}
+    options = {"intra_op_num_threads": setup.threads, "session.intra_op.allow_spinning": "0"}
     config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
     model = og.Model(config)
 
     def measure(prompts: np.ndarray) -> float:
         params = og.GeneratorParams(model)
-        length = size.prompt + size.generated
+        length = setup.size.prompt + setup.size.generated
         params.set_search_options(do_sample=False, batch_size=prompts.shape[0], min_length=length, max_length=length)
         started = time.perf_counter()
         generator = og.Generator(model, params)
         generator.append_tokens(prompts.astype(np.int32))
-        for _ in range(size.generated):
+        for _ in range(setup.size.generated):
             generator.generate_next_token()
-        return prompts.shape[0] * size.generated / (time.perf_counter() - started)
+        return prompts.shape[0] * setup.size.generated / (time.perf_counter() - started)
 
-    return measure
+    yield measure
 
 
 @contextmanager
-def slot_engine(root: Path, size: Size, threads: int, slots: int) -> Iterator[Measure]:
-    """The engine in this process, called as the routes call it."""
-    folder = read_folder(root / "onnx")
-    session, _ = open_session(folder, ["CPUExecutionProvider"], "Require", threads)
+def slot_engine(setup: Setup) -> Iterator[Measure]:
+    """The engine, called as the routes call it."""
+    folder = read_folder(setup.root / "onnx")
+    session, _ = open_session(folder, ["CPUExecutionProvider"], "Require", setup.threads)
     graph = describe(session, folder)
-    cache = SlotCache(graph.cache, slots, folder.context_length)
+    cache = SlotCache(graph.cache, setup.slots, folder.context_length)
     engine = SlotEngine(Decoder(session, graph, cache), cache, frozenset(), EngineLimits())
 
     def measure(prompts: np.ndarray) -> float:
@@ -165,11 +188,11 @@ def slot_engine(root: Path, size: Size, threads: int, slots: int) -> Iterator[Me
                     done.set()
 
         greedy = SamplingParams(temperature=0)
-        sequences = [Sequence(at, tuple(map(int, one)), greedy, size.generated) for at, one in enumerate(prompts)]
+        sequences = [Sequence(at, tuple(map(int, one)), greedy, setup.size.generated) for at, one in enumerate(prompts)]
         started = time.perf_counter()
         engine.submit(Request(f"r{started}", tuple(sequences)), sink)
         done.wait()
-        return len(prompts) * size.generated / (time.perf_counter() - started)
+        return len(prompts) * setup.size.generated / (time.perf_counter() - started)
 
     try:
         yield measure
@@ -178,10 +201,27 @@ def slot_engine(root: Path, size: Size, threads: int, slots: int) -> Iterator[Me
 
 
 @contextmanager
-def http_server(root: Path, size: Size, threads: int, slots: int) -> Iterator[Measure]:
+def http_server(setup: Setup) -> Iterator[Measure]:
     """The engine behind HTTP: one streamed completion per prompt, each on its own connection."""
-    flags = ["--host", "127.0.0.1", "--port", "0", "--threads", str(threads), "--max-concurrency", str(slots)]
-    command = [sys.executable, "-m", "tunesmith_server", str(root / "onnx"), "--served-model-name", "bench", *flags]
+    flags = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--threads",
+        str(setup.threads),
+        "--max-concurrency",
+        str(setup.slots),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "tunesmith_server",
+        str(setup.root / "onnx"),
+        "--served-model-name",
+        "bench",
+        *flags,
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     lines = (json.loads(line) for line in process.stderr)
@@ -191,9 +231,9 @@ def http_server(root: Path, size: Size, threads: int, slots: int) -> Iterator[Me
 
     def measure(prompts: np.ndarray) -> float:
         started = time.perf_counter()
-        tokens = asyncio.run(_complete_all(port, prompts.tolist(), size.generated))
+        tokens = asyncio.run(_complete_all(port, prompts.tolist(), setup.size.generated))
         elapsed = time.perf_counter() - started
-        assert tokens == len(prompts) * size.generated, f"{tokens} tokens came"
+        assert tokens == len(prompts) * setup.size.generated, f"{tokens} tokens came"
         return tokens / elapsed
 
     try:
@@ -229,6 +269,41 @@ async def _complete(port: int, prompt: list[int], generated: int) -> int:
             last = line
     writer.close()
     return int(json.loads(last.removeprefix(b"data: "))["usage"]["completion_tokens"])
+
+
+CONTENDERS = {
+    "torch eager": torch_eager,
+    "onnxruntime-genai": genai_batch,
+    "slot engine": slot_engine,
+    "slot engine over HTTP": http_server,
+}
+
+
+def work(connection: Connection, name: str, setup: Setup) -> None:
+    """A contender's process: prompts in, rates out, until None comes."""
+    with CONTENDERS[name](setup) as measure:
+        while (prompts := connection.recv()) is not None:
+            connection.send(measure(prompts))
+
+
+@contextmanager
+def contender(name: str, setup: Setup) -> Iterator[Measure]:
+    """A contender in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=work, args=(theirs, name, setup))
+    process.start()
+    theirs.close()
+
+    def measure(prompts: np.ndarray) -> float:
+        ours.send(prompts)
+        return float(ours.recv())
+
+    try:
+        yield measure
+    finally:
+        ours.send(None)
+        process.join()
 
 
 def compare(contenders: dict[str, Measure], size: Size, streams: int) -> dict[str, list[float]]:
@@ -269,18 +344,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=usable_threads())
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "tunesmith-bench-server")
     arguments = parser.parse_args()
-    size, threads, slots = QUICK if arguments.quick else Size(), arguments.threads, max(arguments.streams)
-    root = make_model(size, arguments.cache)
-    torch.set_num_threads(threads)
-    parameters = sum(one.numel() for one in Phi3ForCausalLM.from_pretrained(root / "torch").parameters())
-    print(f"{parameters / 1e6:.0f} M parameters, fp32, {threads} threads, {json.dumps(asdict(size))}")
-    with slot_engine(root, size, threads, slots) as engine, http_server(root, size, threads, slots) as http:
-        contenders = {
-            "torch eager": torch_eager(root, size),
-            "onnxruntime-genai": genai_batch(root, size, threads),
-            "slot engine": engine,
-            "slot engine over HTTP": http,
-        }
+    size = QUICK if arguments.quick else Size()
+    root = model_folder(size, arguments.cache)
+    if not (root / "onnx" / "genai_config.json").exists():
+        maker = multiprocessing.get_context("spawn").Process(target=make_model, args=(size, root))
+        maker.start()
+        maker.join()
+    setup = Setup(root, size, arguments.threads, max(arguments.streams))
+    megabytes = (root / "onnx" / "model.onnx.data").stat().st_size / 1e6
+    print(f"{megabytes / 4:.0f} M parameters, fp32, {setup.threads} threads, {json.dumps(asdict(size))}")
+    with ExitStack() as stack:
+        contenders = {name: stack.enter_context(contender(name, setup)) for name in CONTENDERS}
         for streams in arguments.streams:
             show(streams, compare(contenders, size, streams))
 
