@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,10 +92,16 @@ def _fetch_hop(
         finally:
             response.close()
     except httpx.TransportError as error:
-        if isinstance(error.__cause__ and error.__cause__.__cause__, ssl.SSLCertVerificationError):
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
             raise InputNotFoundError(f"{url}: the certificate is not valid: {error}") from error
         raise ServiceUnavailableError(f"{url} does not answer: {error}") from error
     return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _refuse_status(url: httpx.URL, status: int) -> None:

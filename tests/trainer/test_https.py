@@ -1,0 +1,229 @@
+"""Fetching over https: public addresses only, also after a redirect; bounded; whole or not at all."""
+
+import http.server
+import ssl
+import subprocess
+import threading
+from ipaddress import ip_address
+
+import httpx
+import pytest
+
+from tunesmith_api import ExitCode, Stage
+from tunesmith_trainer.addresses import ALLOWED_HOSTS_VARIABLE, is_public, parse_allowed_hosts, resolve_public
+from tunesmith_trainer.errors import BadConfigError, BadDataError, InputNotFoundError, ServiceUnavailableError
+from tunesmith_trainer.https import FetchPolicy, fetch_https, policy_from
+
+NAME = "data.example"
+ROWS = b'{"prompt": "hi", "completion": "hello"}\n' * 4
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `/rows.jsonl`, redirects and errors, and notes what was asked."""
+
+    def do_GET(self):
+        """Answer by the path."""
+        self.server.seen.append((self.path, self.headers["Host"], self.headers.get("Authorization")))
+        target = self.server.redirects.get(self.path)
+        status = 302 if target else int(self.path[1:]) if self.path[1:].isdigit() else 200
+        self.send_response(status)
+        if target:
+            self.send_header("Location", target)
+        body = ROWS if status == 200 else b""
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Keep quiet."""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for the name, for localhost and for 127.0.0.1, that signs itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    names = f"subjectAltName=DNS:{NAME},DNS:localhost,IP:127.0.0.1"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    files = ["-subj", f"/CN={NAME}", "-addext", names, "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
+    subprocess.run([*command, *files], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def server(certificate, monkeypatch):
+    """A local https server whose certificate is trusted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+    httpd.seen, httpd.redirects = [], {}
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    yield httpd
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.fixture
+def port(server):
+    """The server's port."""
+    return server.server_address[1]
+
+
+ANYWHERE = FetchPolicy(lambda host, port: "127.0.0.1")
+
+
+def test_the_connection_goes_to_the_checked_address_under_the_uris_name(server, port, tmp_path):
+    """The address comes from the check alone; TLS and the Host header keep the name, so rebinding finds no gap."""
+    asked = []
+    policy = FetchPolicy(lambda host, port: asked.append((host, port)) or "127.0.0.1")
+    fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows.jsonl", policy, token="secret")
+    assert (tmp_path / "rows.jsonl").read_bytes() == ROWS
+    assert asked == [(NAME, port)]
+    assert server.seen == [("/rows.jsonl", f"{NAME}:{port}", "Bearer secret")]
+
+
+def test_a_certificate_for_another_name_is_refused(port, tmp_path):
+    """Connecting by address does not weaken the check of the certificate."""
+    with pytest.raises(InputNotFoundError, match="certificate is not valid"):
+        fetch_https(f"https://other.example:{port}/rows.jsonl", tmp_path / "rows", ANYWHERE)
+
+
+def test_every_hop_of_a_redirect_is_checked(server, port, tmp_path):
+    """A redirect from an allowed host to a private address is refused before anything connects to it."""
+    server.redirects["/rows.jsonl"] = f"https://localhost:{port}/secret"
+    policy = policy_from({ALLOWED_HOSTS_VARIABLE: f"127.0.0.1:{port}"})
+    with pytest.raises(BadConfigError, match=f"https://localhost:{port} is at .* not a public address"):
+        fetch_https(f"https://127.0.0.1:{port}/rows.jsonl", tmp_path / "rows", policy)
+    assert [path for path, _, _ in server.seen] == ["/rows.jsonl"]
+    assert not (tmp_path / "rows").exists()
+
+
+@pytest.mark.parametrize(
+    "target", ["http://127.0.0.1/x", "https://169.254.169.254/latest/meta-data", "file:///etc/passwd"]
+)
+def test_redirects_to_other_schemes_or_link_local_addresses_are_refused(server, port, tmp_path, target):
+    """Neither plain http, nor a file, nor a cloud's metadata service is reached by a redirect."""
+    server.redirects["/rows.jsonl"] = target
+    policy = policy_from({ALLOWED_HOSTS_VARIABLE: f"127.0.0.1:{port}"})
+    with pytest.raises(BadConfigError):
+        fetch_https(f"https://127.0.0.1:{port}/rows.jsonl", tmp_path / "rows", policy)
+
+
+def test_a_token_stays_with_its_host(server, port, tmp_path):
+    """A redirect to another host is followed without the credentials."""
+    server.redirects["/rows.jsonl"] = f"https://localhost:{port}/moved"
+    fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", ANYWHERE, token="secret")
+    assert [(path, token) for path, _, token in server.seen] == [("/rows.jsonl", "Bearer secret"), ("/moved", None)]
+
+
+def test_a_loop_of_redirects_ends(server, port, tmp_path):
+    """A handful of hops is enough for any honest server."""
+    server.redirects["/rows.jsonl"] = "/rows.jsonl"
+    with pytest.raises(InputNotFoundError, match="more than 5 times"):
+        fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", ANYWHERE)
+
+
+def test_a_file_above_the_limit_is_not_kept(server, port, tmp_path):
+    """The download stops at the limit and leaves nothing behind."""
+    with pytest.raises(BadDataError, match="larger than 10 bytes"):
+        fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", FetchPolicy(ANYWHERE.resolve, 10))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (404, InputNotFoundError),
+        (403, InputNotFoundError),
+        (503, ServiceUnavailableError),
+        (429, ServiceUnavailableError),
+    ],
+)
+def test_a_refusal_is_told_from_an_outage(server, port, tmp_path, status, error):
+    """4xx will not change by itself; 429 and 5xx may."""
+    with pytest.raises(error, match=f"answers {status}"):
+        fetch_https(f"https://{NAME}:{port}/{status}", tmp_path / "rows", ANYWHERE)
+
+
+def test_a_closed_port_is_an_outage(tmp_path):
+    """Nothing listens there: trying again can help."""
+    with pytest.raises(ServiceUnavailableError, match="does not answer"):
+        fetch_https(f"https://{NAME}:1/rows", tmp_path / "rows", ANYWHERE)
+
+
+NOT_PUBLIC = [
+    *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
+    *(
+        "255.255.255.255",
+        "240.0.0.1",
+        "::1",
+        "::",
+        "fe80::1",
+        "fc00::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+    ),
+    *("64:ff9b::a9fe:a9fe", "2002:7f00:1::1", "2001:0:4136:e378:8000:63bf:80ff:fffe"),
+]
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_addresses_that_are_not_public(address):
+    """Private, loopback, link-local, multicast and reserved ones, also inside an IPv6 address."""
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700:4700::1111", "::ffff:1.1.1.1"])
+def test_addresses_that_are_public(address):
+    """Ordinary ones."""
+    assert is_public(ip_address(address))
+
+
+def test_a_host_is_allowed_with_its_port_only():
+    """Another port of an allowed host is still refused; no port means 443."""
+    allowed = parse_allowed_hosts("localhost:8443, mirror.example")
+    assert allowed == {("localhost", 8443), ("mirror.example", 443)}
+    assert resolve_public("localhost", 8443, allowed) in {"127.0.0.1", "::1"}
+    with pytest.raises(BadConfigError, match="not a public address"):
+        resolve_public("localhost", 8444, allowed)
+
+
+def test_prepare_fetches_data_over_https_once(server, port, job, run_here, monkeypatch):
+    """The stage reads rows from an https URI, and a second run does not ask again."""
+    monkeypatch.setenv(ALLOWED_HOSTS_VARIABLE, f"localhost:{port}")
+    config = job()
+    config["spec"]["dataset"] = {
+        "train": {"uri": f"https://localhost:{port}/rows.jsonl"},
+        "evaluation": {"fraction": 0.5},
+    }
+    ended = [run_here(Stage.PREPARE, config) for _ in range(2)]
+    assert [one.code for one in ended] == [0, 0], ended
+    assert ended[0].outcome.dataset.examples == 2
+    assert len(server.seen) == 1
+
+
+def test_prepare_refuses_a_private_https_uri(port, job, run_here):
+    """The stage ends with 64 and names the address."""
+    config = job()
+    config["spec"]["dataset"]["train"] = {"uri": f"https://localhost:{port}/rows.jsonl"}
+    ended = run_here(Stage.PREPARE, config)
+    assert ended.code == ExitCode.BAD_CONFIG
+    assert "not a public address" in ended.message
+
+
+def test_url_parsing_agrees_with_the_check():
+    """A user name in the URI does not change the host that is checked."""
+    assert httpx.URL("https://1.1.1.1@127.0.0.1/x").host == "127.0.0.1"

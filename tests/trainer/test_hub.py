@@ -1,0 +1,133 @@
+"""Fetching from a hub, by the real client against a local server of the hub's shape."""
+
+import hashlib
+import http.server
+import json
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tunesmith_api import ExitCode, Stage
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
+ROWS = b'{"prompt": "hi", "completion": "hello"}\n' * 4
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Repository listings and files, as huggingface_hub asks for them; `server.repositories` holds the content."""
+
+    def do_HEAD(self):
+        """A file's metadata."""
+        self.answer(body=False)
+
+    def do_GET(self):
+        """A repository's listing or a file."""
+        self.answer(body=True)
+
+    def answer(self, *, body):
+        """Find the repository that the path names."""
+        path = urlsplit(self.path).path.removeprefix("/")
+        self.server.tokens.append(self.headers.get("Authorization"))
+        for repository, files in self.server.repositories.items():
+            kind, _, name = repository.partition("/") if repository.startswith("datasets/") else ("", "", repository)
+            listing = f"api/{kind or 'models'}/{name}"
+            if path == listing or path.startswith(f"{listing}/revision/"):
+                siblings = [{"rfilename": file} for file in files]
+                listed = {"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings, "tags": []}
+                self.send(json.dumps(listed).encode(), body=body)
+                return
+            if path.startswith(f"{listing}/tree/"):
+                entries = [{"type": "file", "path": f, "size": len(c), "oid": "0"} for f, c in files.items()]
+                self.send(json.dumps(entries).encode(), body=body)
+                return
+            prefix = f"{repository}/resolve/{COMMIT}/"
+            if path.startswith(prefix) and path.removeprefix(prefix) in files:
+                self.send(files[path.removeprefix(prefix)], body=body)
+                return
+        self.send(b'{"error": "Repository not found"}', body=body, status=self.server.failure)
+
+    def send(self, content, *, body, status=200):
+        """Answer with the headers that the client reads."""
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        if status == 404:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        """Keep quiet."""
+
+
+@pytest.fixture
+def hub():
+    """A hub with one model and one data set."""
+    model = {file.name: file.read_bytes() for file in MODEL.iterdir() if file.is_file()}
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    httpd.repositories = {
+        "acme/tiny": {**model, "pytorch_model.bin": b"pickle"},
+        "datasets/acme/rows": {"data/train.jsonl": ROWS, "data/test.jsonl": ROWS[:40], "README.md": b"x"},
+    }
+    httpd.tokens, httpd.failure = [], 404
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    yield httpd
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.fixture
+def prepare(hub, run_stage, tmp_path):
+    """Runs the stage as a process whose hub is the local one."""
+    endpoint = f"http://127.0.0.1:{hub.server_address[1]}"
+    return lambda config: run_stage(Stage.PREPARE, config, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "hf"))
+
+
+def from_hub(job, model="hf://acme/tiny", data="hf://datasets/acme/rows"):
+    """The example's job with its model and its rows on the hub."""
+    config = job(model={"preset": None, "uri": model})
+    config["spec"]["dataset"] = {"train": {"uri": data}, "evaluation": {"fraction": 0.5}}
+    return config
+
+
+def test_model_and_data_come_from_the_hub(hub, prepare, job, tmp_path):
+    """Safetensors, configuration, tokenizer and the training split are fetched, with the secret's token; pickles are not."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "token").write_text("hf_secret\n")
+    config = from_hub(job) | {"secrets": {"hub": str(tmp_path / "secret")}}
+    config["spec"]["model"]["secretRef"] = {"name": "hub"}
+    code, termination = prepare(config)
+    assert code == 0, termination
+    assert termination.dataset.examples == 2
+    fetched = Path(config["workspace"]) / "model"
+    assert (fetched / "model.safetensors").read_bytes() == (MODEL / "model.safetensors").read_bytes()
+    assert not (fetched / "pytorch_model.bin").exists()
+    assert set(hub.tokens) == {"Bearer hf_secret", None}
+
+
+def test_an_unknown_repository_ends_with_66(prepare, job):
+    """The message names the repository."""
+    code, termination = prepare(from_hub(job, model="hf://acme/absent"))
+    assert code == ExitCode.INPUT_NOT_FOUND
+    assert "acme/absent" in termination.failure.message
+
+
+def test_a_hub_that_is_down_ends_with_69(hub, prepare, job):
+    """A server error may pass: the stage can be tried again."""
+    hub.failure = 503
+    code, termination = prepare(from_hub(job, model="hf://acme/absent"))
+    assert code == ExitCode.SERVICE_UNAVAILABLE, termination
+
+
+def test_a_data_set_is_no_model(job, run_here):
+    """The two kinds of hub URI are not mixed up."""
+    for config in (from_hub(job, model="hf://datasets/acme/rows"), from_hub(job, data="hf://acme/tiny")):
+        if config["spec"]["model"]["uri"] == "hf://acme/tiny":
+            config["spec"]["model"] = {"preset": "tiny-phi3"}
+        assert run_here(Stage.PREPARE, config).code == ExitCode.BAD_CONFIG

@@ -1,0 +1,227 @@
+"""The prepare stage: what it makes, and how each kind of bad input ends."""
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tunesmith_api import ExitCode, FailureCategory, Stage
+
+PREPARE = Stage.PREPARE
+GOOD = {"prompt": "hi", "completion": "hello"}
+
+
+def on_rows(job, uri, **changes):
+    """The example's job on other rows, half of them held out."""
+    config = job(**changes)
+    config["spec"]["dataset"] = {"train": {"uri": uri}, "evaluation": {"fraction": 0.5}, **changes.get("dataset", {})}
+    return config
+
+
+def test_it_tokenises_and_reports_the_example(job, run_here):
+    """The report counts rows and tokens, and the answer's tokens are the only labels."""
+    config = job()
+    ended = run_here(PREPARE, config)
+    assert ended.code == 0, ended.message
+    dataset = ended.outcome.dataset
+    assert (dataset.examples, dataset.evaluation_examples, dataset.format) == (500, 200, "Messages")
+    assert dataset.warnings == []
+    rows = pq.read_table(Path(config["workspace"]) / "data" / "train.parquet").to_pylist()
+    assert dataset.tokens == sum(len(row["input_ids"]) for row in rows)
+    for row in rows:
+        prompt, answer = row["labels"][: row["prompt_tokens"]], row["labels"][row["prompt_tokens"] :]
+        assert set(prompt) == {-100}
+        assert answer == row["input_ids"][row["prompt_tokens"] :]
+
+
+def test_a_second_run_with_the_same_inputs_does_nothing(job, run_here):
+    """The outputs are kept by the digest of what they are made of, and made again when that changes."""
+    config = job()
+    first = run_here(PREPARE, config)
+    rows = Path(config["workspace"]) / "data" / "train.parquet"
+    written = rows.stat().st_mtime_ns
+    again = run_here(PREPARE, config)
+    assert again.outcome.dataset == first.outcome.dataset
+    assert rows.stat().st_mtime_ns == written
+    config["spec"]["training"]["maxSequenceLength"] = 120
+    run_here(PREPARE, config)
+    assert rows.stat().st_mtime_ns != written
+
+
+def test_the_split_is_drawn_with_the_seed(job, run_here, write_rows):
+    """The same seed holds out the same rows, another seed others, and no row is in both parts."""
+    uri = write_rows([{"prompt": f"p{n}", "completion": f"answer {n}"} for n in range(20)])
+    held_out = []
+    for seed in (1, 1, 2):
+        config = on_rows(job, uri, training={"seed": seed})
+        assert run_here(PREPARE, config).code == 0
+        parts = [
+            [
+                row["reference"]
+                for row in pq.read_table(Path(config["workspace"]) / "data" / f"{part}.parquet").to_pylist()
+            ]
+            for part in ("train", "evaluation")
+        ]
+        assert len(parts[0]) == len(parts[1]) == 10
+        assert not set(parts[0]) & set(parts[1])
+        held_out.append(parts[1])
+    assert held_out[0] == held_out[1] != held_out[2]
+
+
+LONG = {"prompt": "turn on the lamp " * 60, "completion": "ok"}
+LONG_ANSWER = {"prompt": "hi", "completion": "turn on the lamp " * 60}
+BAD_ROWS = [
+    ([], "is empty"),
+    ([{"prompt": "hi", "completion": ""}, GOOD], r"row 1: completion is empty$"),
+    ([GOOD, {"prompt": None, "completion": "x"}], r"row 2: prompt is null$"),
+    ([GOOD, *[{"prompt": "x"}] * 5], r"row 2: has no column 'completion'; row 3: .*; row 4: .*; and 2 more rows$"),
+    ([{"messages": [{"role": "assistant", "content": "x"}]}] * 2, "roles are assistant; they must be user, assistant"),
+    ([{"messages": [{"role": "user", "content": "x"}]}] * 2, "has no answer"),
+    ([LONG] * 4, "every row is longer than 128 tokens"),
+    ([LONG, LONG_ANSWER] * 4, "every row is longer than 128 tokens"),
+    ([GOOD], "leaves none to train on"),
+    ([{"question": "x"}] * 2, "columns question fit no format .* name them in spec.dataset.columns"),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), BAD_ROWS)
+def test_bad_rows_end_with_65(job, run_here, write_rows, rows, message):
+    """Each kind of bad data names the rows: the first three, and the count of the rest."""
+    ended = run_here(PREPARE, on_rows(job, write_rows(rows)))
+    assert ended.code == ExitCode.BAD_DATA, ended.message
+    assert "spec.dataset.train" in ended.message
+    assert re.search(message, ended.message), ended.message
+
+
+def test_a_file_that_is_not_utf_8_ends_with_65(job, run_here, tmp_path):
+    """The message has the byte's offset and the row."""
+    path = tmp_path / "latin.jsonl"
+    path.write_bytes(json.dumps(GOOD).encode() + b'\n{"prompt": "caf\xe9", "completion": "x"}\n')
+    ended = run_here(PREPARE, on_rows(job, f"file://{path}"))
+    assert ended.code == ExitCode.BAD_DATA
+    assert "not UTF-8: byte 0xe9 at offset 55, row 2" in ended.message
+
+
+def test_long_rows_are_dropped_or_cut_with_a_warning(job, run_here, write_rows):
+    """A prompt that fills the context is dropped, an answer that crosses its end is cut, and both are counted."""
+    uri = write_rows([GOOD, {"prompt": "a", "completion": "b"}, LONG, LONG_ANSWER])
+    config = on_rows(job, uri, dataset={"evaluation": {"uri": write_rows([GOOD], "evaluation.jsonl")}})
+    ended = run_here(PREPARE, config)
+    assert ended.code == 0, ended.message
+    assert ended.outcome.dataset.examples == 3
+    assert ended.outcome.dataset.longest_tokens == 128
+    assert ended.outcome.dataset.warnings == [
+        "spec.dataset.train: 1 rows dropped, their prompts fill all 128 tokens",
+        "spec.dataset.train: 1 rows cut to 128 tokens, their answers lack the end",
+        "1 evaluation rows are among the training rows; their scores say little",
+    ]
+
+
+ABSENT = [
+    ("configmap://absent/train.jsonl", "is not mounted"),
+    ("pvc://claim/train.jsonl", "does not exist"),
+    ("file:///nowhere/train.jsonl", "does not exist"),
+]
+
+
+@pytest.mark.parametrize(("uri", "message"), ABSENT)
+def test_an_absent_input_ends_with_66(job, run_here, uri, message):
+    """A missing ConfigMap key, claim path or file names the URI."""
+    config = on_rows(job, uri)
+    config["inputs"]["pvc://claim/train.jsonl"] = "/nowhere"
+    ended = run_here(PREPARE, config)
+    assert ended.code == ExitCode.INPUT_NOT_FOUND
+    assert message in ended.message
+    assert uri in ended.message
+
+
+BAD_CONFIGS = [
+    ({"technique": {"lora": {"rank": 0}}}, "spec.technique.lora.rank"),
+    ({"technique": {"lora": {"rank": 512}}}, "spec.technique.lora.rank: 512 is above the width 128 of layer model"),
+    (
+        {"technique": {"lora": {"targetModules": ["q_proj"]}}},
+        "targetModules: the model has no q_proj; it has down_proj",
+    ),
+    ({"technique": {"type": "Auto"}}, "spec.technique.type: Auto must be replaced"),
+    ({"technique": {"type": "QLoRA"}}, "spec.technique.type: QLoRA is not supported yet"),
+    ({"training": {"maxSequenceLength": 100_000}}, "maxSequenceLength: 100000 is above the model's context"),
+    ({"training": {"epoch": 3}}, "spec.training.epoch: Extra inputs are not permitted"),
+    ({"model": {"preset": "tiny-phi"}}, "spec.model.preset: 'tiny-phi' is not in the catalog; did you mean tiny-phi3"),
+    ({"task": "Translation"}, "spec.task: Translation is not supported yet"),
+    ({"dataset": {"format": "Text"}}, "spec.dataset.format: Text has no turns; use spec.task TextGeneration"),
+    (
+        {"evaluation": {"generation": {"maxSamples": 0}, "gates": [{"metric": "exact_match", "min": 0.5}]}},
+        "spec.evaluation.gates: exact_match is not measured",
+    ),
+    ({"dataset": {"train": {"uri": "s3://bucket/rows.jsonl"}}}, "spec.dataset.train.uri: s3://bucket/rows.jsonl"),
+    ({"model": {"preset": None, "uri": "https://host/model"}}, "a model cannot be read from https://"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_CONFIGS)
+def test_a_bad_config_ends_with_64(job, run_here, changes, message):
+    """The message names the field and the value."""
+    ended = run_here(PREPARE, job(**changes))
+    assert ended.code == ExitCode.BAD_CONFIG, ended.message
+    assert message in ended.message
+
+
+def test_text_generation_learns_plain_text(job, run_here, write_rows):
+    """Rows of text are learnt whole, but for the first token, and end with the eos token."""
+    config = on_rows(job, write_rows([{"text": "turn on the lamp"}] * 4), task="TextGeneration")
+    assert run_here(PREPARE, config).code == 0
+    row = pq.read_table(Path(config["workspace"]) / "data" / "train.parquet").to_pylist()[0]
+    assert row["labels"] == [-100, *row["input_ids"][1:]]
+    assert row["prompt_tokens"] == 0
+
+
+def test_a_gate_on_exact_match_needs_answers(job, run_here, write_rows):
+    """Rows that turn out to be plain text cannot be gated on exact match."""
+    gates = {"gates": [{"metric": "exact_match", "min": 0.5}]}
+    config = on_rows(job, write_rows([{"text": "x y z"}] * 4), task="TextGeneration", evaluation=gates)
+    ended = run_here(PREPARE, config)
+    assert ended.code == ExitCode.BAD_CONFIG
+    assert "rows of format Text have no answer" in ended.message
+
+
+def test_the_process_leaves_a_termination_message(job, run_stage):
+    """The command line ends with the code of the contract, and the message says the field and the way out."""
+    code, termination = run_stage(PREPARE, job(technique={"lora": {"rank": 512}}))
+    assert code == termination.exit_code == ExitCode.BAD_CONFIG
+    assert termination.failure.category is FailureCategory.BAD_CONFIG
+    assert "512" in termination.failure.message
+    assert termination.failure.resolution
+
+
+def test_a_crash_ends_with_1(job, run_stage, tmp_path):
+    """An error that is not ours is a crash, with its name in the message."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    config = job() | {"workspace": str(blocked / "below")}
+    code, termination = run_stage(PREPARE, config)
+    assert code == termination.exit_code == 1
+    assert termination.failure.category is FailureCategory.CRASHED
+    assert "NotADirectoryError" in termination.failure.message
+
+
+def test_weights_in_pickles_are_refused(job, run_here, tmp_path):
+    """A model folder without safetensors is not loaded, whatever else it has."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (tmp_path / "model" / "pytorch_model.bin").write_bytes(b"")
+    ended = run_here(PREPARE, job(model={"preset": None, "uri": f"file://{tmp_path}/model"}))
+    assert ended.code == ExitCode.BAD_CONFIG
+    assert "use safetensors" in ended.message
+
+
+def test_code_of_a_repository_is_never_run(job, run_here, tmp_path):
+    """A model that brings its own code is refused."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(
+        '{"architectures": ["OwnModel"], "auto_map": {"AutoModel": "own.py"}}'
+    )
+    ended = run_here(PREPARE, job(model={"preset": None, "uri": f"file://{tmp_path}/model"}))
+    assert ended.code == ExitCode.BAD_CONFIG
+    assert "code of its own, which is never run" in ended.message
