@@ -10,13 +10,17 @@ from pydantic import ValidationError
 from tunesmith_api import ConditionType, FineTuneJobSpec, Stage
 from tunesmith_operator.caches import Caches
 from tunesmith_operator.cluster import Cluster
+from tunesmith_operator.computepool import plan as computepools
 from tunesmith_operator.conditions import is_true
 from tunesmith_operator.finetunejob import plan as jobs
 from tunesmith_operator.finetunejob.inputs import find_missing
 from tunesmith_operator.finetunejob.manifests import stage_name
 from tunesmith_operator.finetunejob.mounts import mounts_of
 from tunesmith_operator.finetunejob.validation import find_problem
-from tunesmith_operator.kinds import Body
+from tunesmith_operator.holders import PodHolders
+from tunesmith_operator.kinds import CLAIM, Body
+from tunesmith_operator.modelendpoint import plan as endpoints
+from tunesmith_operator.modelendpoint.providers import ProviderProbe
 from tunesmith_operator.plans import ChildName, Children, Key, Plan
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.settings import Images
@@ -30,11 +34,13 @@ Planner = Callable[[str, str], Plan]
 class Observer:
     """Gathers what planners need."""
 
-    def __init__(self, cluster: Cluster, caches: Caches, images: Images) -> None:
+    def __init__(self, cluster: Cluster, caches: Caches, images: Images, *, clusterwide: bool) -> None:
         self._cluster = cluster
         self._caches = caches
         self._images = images
-        self._gather = {"FineTuneJob": self._job}
+        self._gather = {"FineTuneJob": self._job, "ModelEndpoint": self._endpoint, "ComputePool": self._pool}
+        self._providers = ProviderProbe()
+        self._holders = PodHolders(cluster, clusterwide=clusterwide)
         #: The last facts of deleted pods by the uid of their controller, until their owner has used them.
         self.departed: dict[str, PodFacts] = {}
         #: What training pods said last, by the uid of their FineTuneJob.
@@ -64,6 +70,37 @@ class Observer:
         return lambda conflict, refused: jobs.plan(
             body, replace(observed, conflict=conflict, refused=refused), now, self._images
         )
+
+    async def _endpoint(self, key: Key, body: Body, now: datetime) -> Planner:
+        pods = self._caches.pods(key)
+        jobs_here = [
+            job
+            for one in self._caches.keys("FineTuneJob")
+            if one.namespace == key.namespace and (job := self._caches.get(one)) is not None
+        ]
+        observed = endpoints.Observed(
+            children=self._caches.children(key, body["metadata"]["uid"]),
+            pods=pods,
+            jobs=tuple(jobs_here),
+            landscape=self._caches.landscape(),
+            providers=await self._providers.ask(pods),
+            missing_claim=await self._missing_claim(key, body),
+        )
+        return lambda conflict, refused: endpoints.plan(
+            body, replace(observed, conflict=conflict, refused=refused), now, self._images
+        )
+
+    async def _missing_claim(self, key: Key, body: Body) -> str:
+        uri = body["spec"].get("source", {}).get("uri", "")
+        claim: str = uri.removeprefix("pvc://").partition("/")[0] if uri.startswith("pvc://") else ""
+        if claim and await self._cluster.get(CLAIM, key.namespace, claim) is None:
+            return claim
+        return ""
+
+    async def _pool(self, key: Key, body: Body, now: datetime) -> Planner:
+        del key
+        observed = computepools.Observed(self._caches.landscape().nodes, await self._holders.list())
+        return lambda *_: computepools.plan(body, observed, now)
 
     async def _missing_input(self, key: Key, body: Body, children: Children) -> str:
         """What the next stage's pod would wait for in vain; asked only while that pod does not exist."""

@@ -26,6 +26,7 @@ class PodFacts:
         disrupted: the message of a DisruptionTarget condition: eviction, preemption, taint.
         waiting_reason, waiting_message: why its container does not start.
         exit_code, exit_reason, exit_message: how its container ended.
+        last_exit_message: last words of the container's previous run, in a pod that restarts it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class PodFacts:
     exit_code: int | None = None
     exit_reason: str = ""
     exit_message: str = ""
+    last_exit_message: str = ""
 
     @property
     def ended(self) -> bool:
@@ -57,7 +59,8 @@ def pod_facts(body: Mapping[str, Any]) -> PodFacts:
     """The facts of a Pod object."""
     metadata, status = body["metadata"], body.get("status", {})
     conditions = {one["type"]: one for one in status.get("conditions", [])}
-    state = _container_state(status)
+    state = _container_state(status, "state")
+    previous = _container_state(status, "lastState").get("terminated", {})
     ended = state.get("terminated", {})
     waiting = state.get("waiting", {})
     controllers = [one for one in metadata.get("ownerReferences", []) if one.get("controller")]
@@ -80,12 +83,13 @@ def pod_facts(body: Mapping[str, Any]) -> PodFacts:
         exit_code=ended.get("exitCode"),
         exit_reason=ended.get("reason", ""),
         exit_message=ended.get("message", ""),
+        last_exit_message=previous.get("message", ""),
     )
 
 
-def _container_state(status: Mapping[str, Any]) -> Mapping[str, Any]:
+def _container_state(status: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     for container in status.get("containerStatuses", []):
-        state: Mapping[str, Any] = container.get("state", {})
+        state: Mapping[str, Any] = container.get(field, {})
         return state
     return {}
 

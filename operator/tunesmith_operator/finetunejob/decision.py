@@ -11,7 +11,7 @@ from tunesmith_operator.finetunejob.mounts import mounts_of
 from tunesmith_operator.finetunejob.sizing import Sizing, size_job, train_cpu, train_request
 from tunesmith_operator.finetunejob.validation import architecture_of
 from tunesmith_operator.kinds import Body
-from tunesmith_operator.pools import Diagnosis, Landscape, Pool, Resources, choose
+from tunesmith_operator.pools import IMPLICIT_POOL, Diagnosis, Landscape, Pool, Resources, choose
 from tunesmith_operator.settings import Images
 
 
@@ -23,13 +23,19 @@ def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Imag
     model = architecture_of(spec)
     planned = body.get("status", {}).get("plan", {}).get("pool")
     if planned is not None:
-        pool: Pool | Diagnosis = choose(replace(landscape, nodes=None), planned, None, lambda _: Resources())
+        pool = _planned_pool(planned, landscape)
     else:
         wanted = None if spec.compute.device_class is None else PoolClass(spec.compute.device_class)
         pool = choose(landscape, spec.compute.pool, wanted, lambda one: _need(spec, model, one))
     if isinstance(pool, Diagnosis):
         return pool
     return _facts(body, spec, pool, landscape, images)
+
+
+def _planned_pool(name: str, landscape: Landscape) -> Pool | Diagnosis:
+    if name == IMPLICIT_POOL and landscape.named(name) is None:
+        return Pool(IMPLICIT_POOL)  # planned before somebody made the first pool
+    return choose(replace(landscape, nodes=None), name, None, lambda _: Resources())
 
 
 def _sizing(spec: FineTuneJobSpec, model: Architecture | None, pool: Pool) -> Sizing:

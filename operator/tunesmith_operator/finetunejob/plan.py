@@ -268,7 +268,7 @@ class _Planner:
     def _complete(self, stage: Stage, job: Body) -> None:
         report = diagnoses.report_of(self._last_words(job))
         if report is not None and (stage is not Stage.EXPORT or report.artifact is not None):
-            self._draft.record_success(stage, report, self._body["metadata"]["name"])
+            self._draft.record_success(stage, report)
             self._conditions.progressing(Reason.RUNNING, f"{stage} is done.")
             self._wishes.append(0)
             if stage is Stage.EXPORT:

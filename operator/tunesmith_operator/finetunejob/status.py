@@ -6,10 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from tunesmith_api import ConditionType, Reason, Stage, Termination
-from tunesmith_api.jobconfig import WORKSPACE_PATH
 from tunesmith_operator.conditions import Conditions, parse_timestamp, timestamp
 from tunesmith_operator.finetunejob.diagnosis import Diagnosis
-from tunesmith_operator.finetunejob.manifests import workspace_name
 from tunesmith_operator.kinds import Body
 
 #: The fact that a stage leaves behind.
@@ -117,7 +115,7 @@ class Draft:
         message = "; ".join(gate["message"] for gate in gates)
         self.conditions.set(ConditionType.EVALUATED, status=passed, reason=reason, message=message)
 
-    def record_success(self, stage: Stage, report: Termination, job: str) -> None:
+    def record_success(self, stage: Stage, report: Termination) -> None:
         """Keep what a stage reported, and that it is done: from now on it does not run again."""
         self.record_evaluation(report, passed=True)
         if report.dataset is not None:
@@ -125,7 +123,7 @@ class Draft:
         if report.progress is not None:
             self.status["progress"] = report.progress.wire()
         if report.artifact is not None:
-            self.status["artifact"] = {**report.artifact.wire(), "uri": artifact_uri(report.artifact.uri, job)}
+            self.status["artifact"] = report.artifact.wire()
         self.conditions.set(DONE[stage], status=True, reason=Reason.SUCCEEDED, message=_said(report))
         self.status.pop("failure", None)
         self.status.pop("retry", None)
@@ -145,12 +143,6 @@ class Draft:
             return "Deploying" if serves and not self.conditions.is_true(ConditionType.READY) else "Succeeded"
         waiting = items.get(ConditionType.RECONCILING, {}).get("reason") == Reason.WAITING_FOR_CAPACITY
         return "Pending" if waiting or "startedAt" not in self.status else _PHASES[stage]
-
-
-def artifact_uri(uri: str, job: str) -> str:
-    """Where the model lies, as others can reach it: the stage's local path becomes a path of the workspace claim."""
-    local = f"file://{WORKSPACE_PATH}/"
-    return f"pvc://{workspace_name(job)}/{uri.removeprefix(local)}" if uri.startswith(local) else uri
 
 
 def _said(report: Termination) -> str:
