@@ -30,6 +30,12 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     top_logprobs: int | None = None
 
+    @property
+    def is_plain_greedy(self) -> bool:
+        """Whether the largest of the unmodified logits decides."""
+        penalised = self.frequency_penalty or self.presence_penalty
+        return self.temperature == 0 and not self.logit_bias and not penalised
+
 
 @dataclass(frozen=True)
 class TokenLogprobs:
@@ -41,6 +47,8 @@ class TokenLogprobs:
 
 def sample(logits: Logits, params: SamplingParams, counts: Mapping[int, int], rng: np.random.Generator) -> int:
     """Choose a token from `logits` [vocabulary]; `counts` says how often each token was generated so far."""
+    if params.is_plain_greedy:
+        return int(np.argmax(logits))
     adjusted = adjust(logits, params, counts)
     if params.temperature == 0:
         return int(np.argmax(adjusted))
