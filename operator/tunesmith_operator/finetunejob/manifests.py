@@ -115,7 +115,7 @@ def config_map(facts: Facts, resolved: FineTuneJobSpec) -> Body:
 
 def stage_job(facts: Facts, stage: Stage, *, suspend: bool) -> Body:
     """The Job of a stage. It never retries by itself: the controller decides from the exit code."""
-    metadata = child_metadata(facts.body, stage_name(facts.name, stage), **{STAGE_LABEL: stage})
+    metadata = child_metadata(facts.body, stage_name(facts.name, stage), **{STAGE_LABEL: str(stage)})
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -1,0 +1,138 @@
+"""The pods that the operator makes: where the device goes, what is mounted, how little they may do."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tunesmith_api import FineTuneJobSpec, JobConfig, ModelEndpointSpec, Stage
+from tunesmith_operator.finetunejob.decision import decide, resolve
+from tunesmith_operator.finetunejob.manifests import Facts, config_map, stage_job
+from tunesmith_operator.modelendpoint import manifests as servers
+from tunesmith_operator.modelendpoint.source import Served
+from tunesmith_operator.pools import Landscape, NodeFacts, Pool
+from tunesmith_operator.settings import Images
+
+Body = dict[str, Any]
+GPU = {"class": "GPU", "device": {"resource": "nvidia.com/gpu"}, "nodeSelector": {"pool": "gpu"}}
+TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+@pytest.fixture
+def facts(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> Callable[..., Facts]:
+    """Makes the facts of a job on a GPU pool (the default) or another one."""
+
+    def make(device: Body | None = None, **spec: Any) -> Facts:
+        chosen = pool("gpu", **(GPU if device is None else device), tolerations=TOLERATIONS, images={"trainer": "cuda"})
+        nodes = (node(labels={"pool": "gpu"}, devices={"nvidia.com/gpu": "1"}),)
+        body = job(**spec)
+        found = decide(body, FineTuneJobSpec.model_validate(body["spec"]), Landscape((chosen,), nodes), images)
+        assert isinstance(found, Facts)
+        return found
+
+    return make
+
+
+def _pod(facts: Facts, stage: Stage) -> Body:
+    spec: Body = stage_job(facts, stage, suspend=False)["spec"]["template"]["spec"]
+    return spec
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_only_train_takes_the_device(facts: Callable[..., Facts], stage: Stage) -> None:
+    """The device, the pool's nodes, tolerations and image are for train; the other stages leave them alone."""
+    pod = _pod(facts(), stage)
+    resources = pod["containers"][0]["resources"]
+    on_device = stage is Stage.TRAIN
+    assert (resources["limits"].get("nvidia.com/gpu") == "1") is on_device
+    assert (resources["requests"].get("nvidia.com/gpu") == "1") is on_device
+    assert ("nodeSelector" in pod, "tolerations" in pod) == (on_device, on_device)
+    assert pod["containers"][0]["image"] == ("cuda" if on_device else "registry/trainer:1")
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_cpu_pool_takes_every_stage(facts: Callable[..., Facts], stage: Stage) -> None:
+    """All stages of a job on a CPU pool run on the pool's nodes."""
+    pod = _pod(facts({"nodeSelector": {"pool": "gpu"}}), stage)
+    assert pod["nodeSelector"] == {"pool": "gpu"}
+
+
+def _all_pods(facts: Facts, images: Images, pool: Pool) -> Iterator[Body]:
+    for stage in Stage:
+        yield _pod(facts, stage)
+    spec = ModelEndpointSpec.model_validate({"source": {"job": "bot"}})
+    served = Served("job://bot", "pvc://bot-workspace/export", "sha256:1")
+    endpoint = servers.Facts({**facts.body, "kind": "ModelEndpoint"}, spec, served, 4, pool, images)
+    yield servers.deployment(endpoint)["spec"]["template"]["spec"]
+
+
+def test_every_pod_is_restricted(facts: Callable[..., Facts], images: Images) -> None:
+    """Every pod passes Pod Security `restricted`, with a read-only root and no service-account token."""
+    for pod in _all_pods(facts(), images, Pool("cpu")):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
+        assert not any("hostPath" in volume for volume in pod["volumes"])
+
+
+def test_inputs_are_mounted(facts: Callable[..., Facts]) -> None:
+    """ConfigMaps, claims and Secrets of the spec are mounted where the job config says."""
+    one = facts(
+        model={"uri": "pvc://weights/llama"},
+        dataset={
+            "train": {"uri": "configmap://rows/train.jsonl", "secretRef": {"name": "key"}},
+            "evaluation": {"uri": "configmap://rows/test.jsonl"},
+        },
+        output={"uri": "pvc://results/bot"},
+        compute={"resources": {"memory": "4Gi"}},
+    )
+    config = JobConfig.model_validate_json(config_map(one, resolve(one.spec))["data"]["job.json"])
+    assert config.inputs == {
+        "pvc://weights/llama": "/inputs/pvc/weights/llama",
+        "configmap://rows/train.jsonl": "/inputs/configmap/rows/train.jsonl",
+        "configmap://rows/test.jsonl": "/inputs/configmap/rows/test.jsonl",
+    }
+    assert config.outputs == {"pvc://results/bot": "/outputs/pvc/results/bot"}
+    assert config.secrets == {"key": "/secrets/key"}
+    mounts = {
+        one["mountPath"]: one.get("readOnly", False) for one in _pod(one, Stage.EXPORT)["containers"][0]["volumeMounts"]
+    }
+    assert mounts["/inputs/pvc/weights"]
+    assert mounts["/secrets/key"]
+    assert mounts["/outputs/pvc/results"] is False
+    train = {one["mountPath"] for one in _pod(one, Stage.TRAIN)["containers"][0]["volumeMounts"]}
+    assert "/outputs/pvc/results" not in train
+
+
+def test_the_config_is_resolved(facts: Callable[..., Facts]) -> None:
+    """The stages read a spec without Auto, and without what may change during the run."""
+    one = facts(technique={"type": "Auto", "goal": "LowestCost"}, suspend=True, ttlSecondsAfterFinished=5)
+    config = JobConfig.model_validate_json(config_map(one, resolve(one.spec))["data"]["job.json"])
+    assert (config.spec.technique.type, config.spec.distribution.strategy) == ("LoRA", "None")
+    assert config.spec.technique.lora is not None
+    assert (config.spec.suspend, config.spec.ttl_seconds_after_finished) == (False, None)
+
+
+def test_resources_can_be_overridden(facts: Callable[..., Facts]) -> None:
+    """compute.resources replaces the planned requests of train, and the threads follow the CPU request."""
+    one = facts(compute={"resources": {"cpu": "3", "memory": "5Gi"}})
+    container = _pod(one, Stage.TRAIN)["containers"][0]
+    assert container["resources"]["requests"]["cpu"] == "3"
+    assert container["resources"]["limits"]["memory"] == "5120Mi"
+    assert {"name": "OMP_NUM_THREADS", "value": "3"} in container["env"]
+
+
+def test_an_unknown_size_is_said(facts: Callable[..., Facts]) -> None:
+    """A model that the catalog does not know gets default requests, and the plan says so."""
+    one = facts(model={"uri": "hf://org/model"})
+    assert one.sizing.peak_bytes is None
+    assert "compute.resources.memory" in one.sizing.reasons[0]
