@@ -78,7 +78,9 @@ def test_a_waiting_request_that_is_not_streamed_is_dropped_when_its_client_leave
         response, _ = started(http, server, ENDLESS)
         with httpx.Client(timeout=httpx.Timeout(60, read=0.2)) as impatient, pytest.raises(httpx.ReadTimeout):
             impatient.post(f"{server.url}/v1/chat/completions", json=SHORT)
+        server.wait_until(lambda: 'outcome="cancelled"' in httpx.get(f"{server.url}/metrics").text)
         server.wait_until(lambda: server.metric("tunesmith_queue_depth") == 0)
+        assert server.metric("tunesmith_requests_running") == 1
         response.close()
 
 

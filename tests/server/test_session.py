@@ -52,6 +52,12 @@ def test_a_configuration_that_does_not_fit_the_graph_is_refused(folder_copy, cha
         load(folder_copy)
 
 
+def test_an_engine_that_cannot_use_a_provider_says_so(plain):
+    """A provider that is active but not the CPU would need buffers elsewhere; it is refused, not run wrongly."""
+    with pytest.raises(ModelError, match="cannot use AzureExecutionProvider"):
+        load(plain, "--providers", "AzureExecutionProvider,CPUExecutionProvider")
+
+
 def test_a_broken_graph_is_refused(folder_copy):
     """What ONNX Runtime cannot load stops the server with the file's name."""
     (folder_copy / "model.onnx").write_bytes(b"garbage")
