@@ -37,6 +37,8 @@ format: venv ## Format the code
 
 generate: venv ## Write crds/ and the chart's copy anew from the pydantic models
 	$(PY) -m tunesmith_api.crd .
+	$(PY) -m tunesmith_api.reference .
+	$(PY) charts/generate_readme.py
 
 test: lint test-unit test-apiserver test-e2e ## Everything: lint, unit, API server, end to end
 

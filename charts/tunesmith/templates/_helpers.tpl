@@ -60,9 +60,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [pods]
   verbs: [get, list, watch]
 - apiGroups: [""]
-  resources: [pods/log]
-  verbs: [get]
-- apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
