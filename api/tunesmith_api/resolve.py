@@ -16,7 +16,7 @@ from tunesmith_api.planner import (
     estimate_lora_memory,
     widest_rank,
 )
-from tunesmith_api.support import unsupported_job_fields
+from tunesmith_api.support import TASKS, unsupported_job_fields
 from tunesmith_api.uri import UriError, parse_uri
 
 
@@ -105,14 +105,18 @@ def resolve(spec: FineTuneJobSpec) -> Resolution:
         model = find_preset(spec.model.preset) if spec.model.preset is not None else None
     except UnknownPresetError as error:
         problems.append(f"spec.{error}")
-    technique, reason = _technique(spec.technique, model)
     if model is not None:
-        problems += _misfits(spec, technique, model)
+        problems += misfits(spec, model)
     if problems:
         raise UnresolvableError(problems)
+    return _estimated(*planned(spec, model), model)
+
+
+def planned(spec: FineTuneJobSpec, model: CatalogModel | None) -> tuple[FineTuneJobSpec, str]:
+    """The spec with every `Auto` of technique and distribution replaced, and why the technique is what it is."""
+    technique, reason = _technique(spec.technique, model)
     distribution = spec.distribution.model_copy(update={"strategy": Strategy.NONE})
-    resolved = spec.model_copy(update={"technique": technique, "distribution": distribution})
-    return _estimated(resolved, model, reason)
+    return spec.model_copy(update={"technique": technique, "distribution": distribution}), reason
 
 
 def _uri_problems(spec: FineTuneJobSpec) -> list[str]:
@@ -140,8 +144,13 @@ def _technique(asked: TechniqueSpec, model: CatalogModel | None) -> tuple[Techni
     return TechniqueSpec(type=TechniqueType.LORA, lora=lora), reason
 
 
-def _misfits(spec: FineTuneJobSpec, technique: TechniqueSpec, model: CatalogModel) -> list[str]:
+def misfits(spec: FineTuneJobSpec, model: CatalogModel) -> list[str]:
+    """What of a spec does not fit its model, a sentence each."""
     found = []
+    if spec.task in TASKS - set(model.tasks):
+        tasks = ", ".join(model.tasks)
+        found.append(f"spec.task: {model.name} is not made for {spec.task}; use one of {tasks}")
+    technique = spec.technique
     widest, context = widest_rank(model.architecture), model.architecture.max_position_embeddings
     if technique.lora is not None and technique.lora.rank > widest:
         found.append(
@@ -162,7 +171,7 @@ def sequence_length(spec: FineTuneJobSpec, model: CatalogModel) -> int:
     return spec.training.max_sequence_length or default
 
 
-def _estimated(spec: FineTuneJobSpec, model: CatalogModel | None, reason: str) -> Resolution:
+def _estimated(spec: FineTuneJobSpec, reason: str, model: CatalogModel | None) -> Resolution:
     if model is None:
         unknown = "memory: not estimated, since the model's size is known only once prepare has fetched it"
         return Resolution(spec, None, None, None, (reason, unknown))

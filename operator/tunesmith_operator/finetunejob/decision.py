@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 from tunesmith_api import Architecture, FineTuneJobSpec
-from tunesmith_api.enums import PoolClass, Strategy, TechniqueType
-from tunesmith_api.finetunejob import LoraSpec, PlanStatus
+from tunesmith_api.enums import PoolClass, Strategy
+from tunesmith_api.finetunejob import PlanStatus
+from tunesmith_api.resolve import planned
 from tunesmith_operator.finetunejob.manifests import Facts
 from tunesmith_operator.finetunejob.mounts import mounts_of
 from tunesmith_operator.finetunejob.sizing import Sizing, size_job, train_cpu, train_request
-from tunesmith_operator.finetunejob.validation import architecture_of
+from tunesmith_operator.finetunejob.validation import architecture_of, model_of
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.pools import IMPLICIT_POOL, Diagnosis, Landscape, Pool, Resources, choose
 from tunesmith_operator.settings import Images
@@ -21,9 +22,9 @@ def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Imag
     A pool that was planned once stays, whatever happens to the others.
     """
     model = architecture_of(spec)
-    planned = body.get("status", {}).get("plan", {}).get("pool")
-    if planned is not None:
-        pool = _planned_pool(planned, landscape)
+    planned_pool = body.get("status", {}).get("plan", {}).get("pool")
+    if planned_pool is not None:
+        pool = _planned_pool(planned_pool, landscape)
     else:
         wanted = None if spec.compute.device_class is None else PoolClass(spec.compute.device_class)
         pool = choose(landscape, spec.compute.pool, wanted, lambda one: _need(spec, model, one))
@@ -40,7 +41,7 @@ def _planned_pool(name: str, landscape: Landscape) -> Pool | Diagnosis:
 
 def _sizing(spec: FineTuneJobSpec, model: Architecture | None, pool: Pool) -> Sizing:
     has_own_memory = pool.spec.device is not None and pool.spec.device.memory is not None
-    return size_job(spec, model, on_device=has_own_memory or pool.spec.device_class is PoolClass.GPU)
+    return size_job(resolve(spec), model, on_device=has_own_memory or pool.spec.device_class is PoolClass.GPU)
 
 
 def _need(spec: FineTuneJobSpec, model: Architecture | None, pool: Pool) -> Resources:
@@ -56,23 +57,14 @@ def _facts(body: Body, spec: FineTuneJobSpec, pool: Pool, landscape: Landscape, 
 
 def resolve(spec: FineTuneJobSpec) -> FineTuneJobSpec:
     """The spec with each Auto of technique and distribution replaced, without what may change during the run."""
-    lora = spec.technique.lora or LoraSpec()
-    technique = spec.technique.model_copy(update={"type": TechniqueType.LORA, "goal": None, "lora": lora})
-    distribution = spec.distribution.model_copy(update={"strategy": Strategy.NONE})
-    return spec.model_copy(
-        update={
-            "technique": technique,
-            "distribution": distribution,
-            "suspend": False,
-            "ttl_seconds_after_finished": None,
-        }
-    )
+    resolved, _ = planned(spec, model_of(spec))
+    return resolved.model_copy(update={"suspend": False, "ttl_seconds_after_finished": None})
 
 
 def plan_status(facts: Facts, landscape: Landscape) -> dict[str, Any]:
     """What status.plan says."""
     return PlanStatus(
-        technique=TechniqueType.LORA,
+        technique=resolve(facts.spec).technique.type,
         pool=facts.pool.name,
         workers=1,
         memory_bytes=facts.sizing.peak_bytes,
@@ -82,9 +74,7 @@ def plan_status(facts: Facts, landscape: Landscape) -> dict[str, Any]:
 
 def _reasons(facts: Facts, landscape: Landscape) -> list[str]:
     spec, pool = facts.spec, facts.pool
-    found = []
-    if spec.technique.type is TechniqueType.AUTO:
-        found.append("Technique Auto: LoRA, the one technique of this release.")
+    found = [planned(spec, model_of(spec))[1]]
     if spec.distribution.strategy is Strategy.AUTO:
         found.append("Distribution Auto: None, as one worker trains.")
     if spec.compute.pool is None:

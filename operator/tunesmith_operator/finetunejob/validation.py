@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tunesmith_api import (
     Architecture,
+    CatalogModel,
     FineTuneJobSpec,
     Reason,
     Scheme,
@@ -14,7 +15,7 @@ from tunesmith_api import (
     parse_uri,
     unsupported_job_fields,
 )
-from tunesmith_api.planner import widest_rank
+from tunesmith_api.resolve import misfits
 
 
 @dataclass(frozen=True)
@@ -65,23 +66,18 @@ def _model_problem(spec: FineTuneJobSpec) -> Problem | None:
         model = find_preset(spec.model.preset)
     except UnknownPresetError as error:
         return Problem(Reason.UNKNOWN_PRESET, f"spec.{error}")
-    if spec.task not in model.tasks:
-        tasks = ", ".join(model.tasks)
-        return Problem(Reason.INVALID_SPEC, f"spec.task: {model.name} is not made for {spec.task}; use one of {tasks}")
     if not model.exportable:
         return Problem(Reason.NOT_SUPPORTED, f"spec.model.preset: {model.name} cannot be exported to ONNX yet")
-    return _rank_problem(spec, model.architecture)
+    found = misfits(spec, model)
+    return Problem(Reason.INVALID_SPEC, "; ".join(found)) if found else None
 
 
-def _rank_problem(spec: FineTuneJobSpec, model: Architecture) -> Problem | None:
-    rank = spec.technique.lora.rank if spec.technique.lora else 0
-    widest = widest_rank(model)
-    if rank <= widest:
-        return None
-    message = f"spec.technique.lora.rank: {rank} is above {widest}, the narrowest layer of {spec.model.preset}"
-    return Problem(Reason.INVALID_SPEC, message)
+def model_of(spec: FineTuneJobSpec) -> CatalogModel | None:
+    """The catalog's entry of the base model, where it has one."""
+    return find_preset(spec.model.preset) if spec.model.preset else None
 
 
 def architecture_of(spec: FineTuneJobSpec) -> Architecture | None:
     """The numbers of the base model, where the catalog knows them."""
-    return find_preset(spec.model.preset).architecture if spec.model.preset else None
+    model = model_of(spec)
+    return model.architecture if model else None
