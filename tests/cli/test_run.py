@@ -40,7 +40,7 @@ def start(*arguments: object) -> "subprocess.Popen[str]":
 def lines_of(process: "subprocess.Popen[str]") -> Iterator[str]:
     """Its output as it comes."""
     assert process.stdout is not None
-    yield from process.stdout
+    yield from iter(process.stdout.readline, "")
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
@@ -61,12 +61,11 @@ def test_from_a_file_to_an_answer(tmp_path: Path, port: int) -> None:
     """The run prints plan, stages and table, asks one question, serves `tunesmith chat`, and stops when told."""
     job, run = write_job(tmp_path, maxSteps=4), tmp_path / "run"
     process = start("run", job, "--output", run, "--serve", "--port", port)
-    seen = []
+    text = ""
     for line in lines_of(process):
-        seen.append(line)
+        text += line
         if "Serving until Ctrl-C" in line:
             break
-    text = "".join(seen)
     chat = subprocess.run(
         [TUNESMITH, "chat", f"http://127.0.0.1:{port}", "-m", "open the blinds", "--max-tokens", "4"],
         capture_output=True,
@@ -87,7 +86,7 @@ def test_from_a_file_to_an_answer(tmp_path: Path, port: int) -> None:
 
 def test_a_stopped_run_resumes(tmp_path: Path) -> None:
     """SIGTERM while it trains leaves a checkpoint and the command to continue, which then does."""
-    job, run = write_job(tmp_path, maxSteps=400, epochs=200, checkpointEverySteps=400), tmp_path / "run"
+    job, run = write_job(tmp_path, maxSteps=60, epochs=60, checkpointEverySteps=60), tmp_path / "run"
     process = start("run", job, "--output", run)
     log = run / "workspace/train-log.jsonl"
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
@@ -101,7 +100,7 @@ def test_a_stopped_run_resumes(tmp_path: Path) -> None:
     assert (code, "differs from the job of" in output) == (64, True)
     code, output = finish(start("run", "--resume", run))
     assert code == 0, output
-    assert "400 steps, resumed from step" in output
+    assert "60 steps, resumed from step" in output
 
 
 def test_a_missed_gate_fails_the_run_and_keeps_the_report(tmp_path: Path) -> None:
