@@ -13,6 +13,7 @@ from tunesmith_api.enums import Task
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.modelendpoint import RuntimeSpec
 from tunesmith_api.reports import Sample
+from tunesmith_api.serving import server_arguments
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.folder import RunFolder
 from tunesmith_cli.machine import require_part
@@ -34,17 +35,7 @@ class Server:
 def server_command(folder: RunFolder, config: JobConfig, port: int) -> list[str]:
     """The server's command line, with the settings of the job's `serve.runtime`."""
     runtime = config.spec.serve.runtime if config.spec.serve else RuntimeSpec()
-    options = {
-        "host": HOST,
-        "port": str(port),
-        "served-model-name": config.name,
-        "max-concurrency": str(runtime.max_concurrency),
-        "max-queue": str(runtime.max_queue),
-        "max-context": str(runtime.max_context) if runtime.max_context else None,
-        "providers": ",".join(runtime.execution_providers) or None,
-        "provider-policy": str(runtime.provider_policy),
-    }
-    flags = [part for name, value in options.items() if value is not None for part in (f"--{name}", value)]
+    flags = ("--host", HOST, "--port", str(port), *server_arguments(config.name, runtime))
     return [sys.executable, "-m", "tunesmith_server", str(folder.model), *flags]
 
 

@@ -5,9 +5,9 @@ from decimal import Decimal
 from typing import Any
 
 from tunesmith_api import ModelEndpointSpec
-from tunesmith_api.enums import ProviderPolicy
 from tunesmith_api.quantity import format_bytes, parse_quantity
 from tunesmith_api.resource import OWNER_KIND_LABEL, OWNER_NAME_LABEL, owner_labels, owner_reference
+from tunesmith_api.serving import server_arguments
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.modelendpoint.source import Served, model_folder, model_mount, model_volume
 from tunesmith_operator.pools import Pool, Resources, format_cores
@@ -157,19 +157,8 @@ def _probe(path: str, *, failures: int, period: int) -> dict[str, Any]:
 
 
 def _arguments(facts: Facts) -> list[str]:
-    runtime = facts.spec.runtime
-    providers = runtime.execution_providers or facts.pool.spec.execution_providers
-    options: dict[str, object] = {
-        "--served-model-name": facts.name,
-        "--max-concurrency": runtime.max_concurrency,
-        "--max-context": runtime.max_context,
-        "--max-queue": runtime.max_queue,
-        "--providers": ",".join(providers) or None,
-        "--provider-policy": ProviderPolicy(runtime.provider_policy).value,
-        "--drain-seconds": DRAIN_SECONDS,
-    }
-    pairs = [(name, str(value)) for name, value in options.items() if value is not None]
-    return [model_folder(facts.model), *(part for pair in pairs for part in pair)]
+    flags = server_arguments(facts.name, facts.spec.runtime, facts.pool.spec.execution_providers)
+    return [model_folder(facts.model), *flags, "--drain-seconds", str(DRAIN_SECONDS)]
 
 
 def _resources(facts: Facts) -> dict[str, Any]:
