@@ -167,6 +167,7 @@ async def serve(registry: kopf.OperatorRegistry, settings: Settings, ready: Any)
         settings=kopf_settings(),
         memo=kopf.Memo(),
         standalone=True,
+        identity=settings.pod_name,  # else kopf asks for the user's name, and a container's UID has none
         clusterwide=settings.clusterwide,
         namespaces=settings.watch_namespaces,
         ready_flag=ready,
