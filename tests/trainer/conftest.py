@@ -19,6 +19,9 @@ from tunesmith_trainer.preemption import Preemption
 from tunesmith_trainer.stages import Run, load_stage
 from tunesmith_trainer.workspace import Workspace
 
+# Before torch is loaded: waiting OpenMP threads that spin make tests many times slower on a busy machine.
+os.environ["OMP_WAIT_POLICY"] = "passive"
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODELS = EXAMPLES / "models"
 DATA = EXAMPLES / "home-assistant"
@@ -115,6 +118,12 @@ def _bundled_models(monkeypatch: pytest.MonkeyPatch) -> None:
 def _job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """`job(**changes)`: the example's job config in this test's workspace, with changes to its spec."""
     return lambda **changes: job(tmp_path / "workspace", **changes)
+
+
+@pytest.fixture(name="make_job", scope="session")
+def _make_job() -> Callable[..., dict[str, Any]]:
+    """`make_job(workspace, **changes)`: the example's job config in any workspace."""
+    return job
 
 
 @pytest.fixture(name="run_here", scope="session")

@@ -81,7 +81,7 @@ def port(server):
     return server.server_address[1]
 
 
-ANYWHERE = FetchPolicy(lambda host, port: "127.0.0.1")
+ANYWHERE = FetchPolicy(lambda *_: "127.0.0.1")
 
 
 def test_the_connection_goes_to_the_checked_address_under_the_uris_name(server, port, tmp_path):

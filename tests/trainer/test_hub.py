@@ -97,7 +97,7 @@ def from_hub(job, model="hf://acme/tiny", data="hf://datasets/acme/rows"):
 
 
 def test_model_and_data_come_from_the_hub(hub, prepare, job, tmp_path):
-    """Safetensors, configuration, tokenizer and the training split are fetched, with the secret's token; pickles are not."""
+    """Weights, tokenizer and the training split are fetched with the secret's token; pickles are not."""
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "token").write_text("hf_secret\n")
     config = from_hub(job) | {"secrets": {"hub": str(tmp_path / "secret")}}

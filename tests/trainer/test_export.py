@@ -1,0 +1,148 @@
+"""The export stage: parity with torch, quality of each precision, the model folder, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tunesmith_api import ExitCode, Stage
+from tunesmith_api.enums import ExportPrecision
+from tunesmith_api.finetunejob import Parity
+from tunesmith_api.reports import ExportReport
+from tunesmith_trainer.builder import BUILDER_OPTIONS
+from tunesmith_trainer.encoded import read_encoded
+from tunesmith_trainer.errors import GateFailedError
+from tunesmith_trainer.model import load_adapter, load_base
+from tunesmith_trainer.model_folder import folder_digest
+from tunesmith_trainer.onnx_model import OnnxModel
+from tunesmith_trainer.parity import KL_BOUNDS, compare, require_parity, take_reference
+from tunesmith_trainer.torch_model import TorchModel
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
+
+MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
+CONTEXT = json.loads((MODEL / "config.json").read_text())["max_position_embeddings"]
+
+
+@pytest.fixture(scope="module")
+def merged(tuned):
+    """The tuned torch model, merged."""
+    return TorchModel(load_adapter(load_base(MODEL), tuned.workspace / "adapter").merge_and_unload())
+
+
+@pytest.fixture(scope="module")
+def rows(tuned):
+    """The evaluation rows."""
+    return read_encoded(tuned.workspace / "data" / "evaluation.parquet")
+
+
+def test_the_exact_export_equals_the_torch_model(tuned):
+    """fp32: logits within 1e-4, every greedy token the same, and the same metrics as the tuned torch model."""
+    report = ExportReport.model_validate_json((tuned.workspace / "export" / "export-report.json").read_text())
+    assert report.parity.max_logit_difference <= 1e-4
+    assert report.parity.greedy_agreement == 1
+    train = tuned.terminations[Stage.TRAIN].evaluation.tuned
+    assert report.exported.exact_match == train.exact_match
+    assert report.exported.perplexity == pytest.approx(train.perplexity, rel=1e-4)
+    assert [gate.passed for gate in report.gates] == [True]
+
+
+def test_the_termination_message_carries_the_artifact(tuned):
+    """URI, digest and size are those of the folder, and all three scores are there."""
+    termination = tuned.terminations[Stage.EXPORT]
+    folder = tuned.workspace / "export"
+    assert termination.artifact.uri == f"file://{folder}"
+    assert termination.artifact.digest == folder_digest(folder)
+    scores = termination.evaluation
+    assert all(one is not None for one in (scores.base, scores.tuned, scores.exported))
+
+
+def test_the_folder_is_complete(tuned):
+    """Graph, generation config, tokenizer, chat template and description lie together; nothing half-made is left."""
+    folder = tuned.workspace / "export"
+    names = {path.name for path in folder.iterdir()}
+    wanted = {"model.onnx", "model.onnx.data", "genai_config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert names >= wanted | {"chat_template.jinja", "inference_model.json", "export-report.json"}
+    assert not [path for path in tuned.workspace.iterdir() if path.name.endswith(".tmp")]
+    described = json.loads((folder / "inference_model.json").read_text())
+    assert described["Name"] == "home"
+    assert described["PromptTemplate"]["prompt"] == "<|user|>\n{Content}<|end|>\n<|assistant|>\n"
+    assert (folder / "tokenizer.json").read_bytes() == (MODEL / "tokenizer.json").read_bytes()
+
+
+def test_rows_of_a_batch_do_not_touch_each_other(tuned, merged, rows):
+    """Right-padded batches decode exactly as torch decodes each prompt alone."""
+    prompts = [row.input_ids[: row.prompt_tokens] for row in rows[:12]]
+    assert len({len(prompt) for prompt in prompts}) > 3
+    alone = [merged.generate([prompt], 24, frozenset({1, 2}))[0] for prompt in prompts]
+    assert OnnxModel(tuned.workspace / "export").generate(prompts, 24, frozenset({1, 2})) == alone
+
+
+@pytest.mark.parametrize("precision", [ExportPrecision.QUALITY, ExportPrecision.BALANCED])
+def test_quantised_exports_stay_close_and_answer_well(tuned, run_here, tmp_path, precision):
+    """int8 and mixed int4 pass the parity bound, are smaller, and still score at least 0.9; the output gets a copy."""
+    output = tmp_path / "published"
+    spec = tuned.config["spec"] | {"export": {"precision": precision}, "output": {"uri": f"file://{output}"}}
+    ended = run_here(Stage.EXPORT, tuned.config | {"spec": spec, "workspace": str(copy_of(tuned, tmp_path))})
+    assert ended.code == 0, ended.message
+    assert ended.outcome.artifact.parity.kl_divergence <= KL_BOUNDS[precision]
+    assert ended.outcome.evaluation.exported.exact_match >= 0.9
+    assert ended.outcome.artifact.size_bytes < tuned.terminations[Stage.EXPORT].artifact.size_bytes
+    assert folder_digest(output) == ended.outcome.artifact.digest
+
+
+def copy_of(tuned, tmp_path):
+    """A workspace with what export reads from the tuned one."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    for name in ("prepared.json", "train-report.json", "adapter", "data", "export", "exported.json"):
+        (workspace / name).symlink_to(tuned.workspace / name)
+    for name in ("export", "exported.json"):
+        (workspace / name).unlink()
+    return workspace
+
+
+def test_every_precision_has_a_way_to_be_built():
+    """The table of the builder's options covers the enumeration."""
+    assert set(BUILDER_OPTIONS) == set(ExportPrecision)
+    assert set(KL_BOUNDS) == set(ExportPrecision) - {ExportPrecision.EXACT}
+
+
+def test_a_broken_export_is_caught(tuned, merged, rows, tmp_path):
+    """A graph with one spoilt weight loads and runs, and the comparison refuses it for every precision."""
+    model = onnx.load(tuned.workspace / "export" / "model.onnx")
+    spoilt = next(weight for weight in model.graph.initializer if weight.name.endswith("o_proj.MatMul.weight"))
+    values = onnx.numpy_helper.to_array(spoilt) + np.float32(1)
+    spoilt.CopyFrom(onnx.numpy_helper.from_array(values, spoilt.name))
+    onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="model.onnx.data")
+    (tmp_path / "genai_config.json").write_bytes((tuned.workspace / "export" / "genai_config.json").read_bytes())
+    parity = compare(OnnxModel(tmp_path), take_reference(merged, rows, CONTEXT))
+    for precision in ExportPrecision:
+        with pytest.raises(GateFailedError, match="export parity"):
+            require_parity(parity, precision)
+
+
+@pytest.mark.parametrize("precision", ExportPrecision)
+def test_parity_accepts_a_faithful_export(precision):
+    """No difference passes every bound."""
+    require_parity(Parity(max_logit_difference=0, greedy_agreement=1, kl_divergence=0), precision)
+
+
+def test_an_output_that_cannot_be_written_ends_with_74(tuned, run_here, tmp_path):
+    """The exported model is kept, and the message names the output."""
+    (tmp_path / "file").write_text("")
+    spec = tuned.config["spec"] | {"output": {"uri": f"file://{tmp_path}/file/model"}}
+    ended = run_here(Stage.EXPORT, tuned.config | {"spec": spec})
+    assert ended.code == ExitCode.OUTPUT_NOT_WRITABLE
+    assert "spec.output.uri" in ended.message
+    assert (tuned.workspace / "export" / "model.onnx").is_file()
+
+
+def test_an_output_that_is_not_mounted_ends_with_74(tuned, run_here):
+    """A claim without a mount cannot be written."""
+    spec = tuned.config["spec"] | {"output": {"uri": "pvc://claim/model"}}
+    ended = run_here(Stage.EXPORT, tuned.config | {"spec": spec})
+    assert ended.code == ExitCode.OUTPUT_NOT_WRITABLE
+    assert "pvc://claim/model is not mounted" in ended.message
