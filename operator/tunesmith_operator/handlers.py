@@ -1,7 +1,7 @@
 """The informers and what their events set off: indices, and one line per event. The only module that imports kopf."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -167,7 +167,7 @@ async def serve(registry: kopf.OperatorRegistry, settings: Settings, ready: Any)
         settings=kopf_settings(),
         memo=kopf.Memo(),
         standalone=True,
-        identity=settings.pod_name,  # else kopf asks for the user's name, and a container's UID has none
+        identity=cast("Any", settings.pod_name),  # else kopf asks for the user's name, and a container's UID has none
         clusterwide=settings.clusterwide,
         namespaces=settings.watch_namespaces,
         ready_flag=ready,

@@ -18,10 +18,10 @@ from tunesmith_operator.finetunejob.manifests import stage_name
 from tunesmith_operator.finetunejob.mounts import mounts_of
 from tunesmith_operator.finetunejob.validation import find_problem
 from tunesmith_operator.holders import PodHolders
-from tunesmith_operator.kinds import CLAIM, Body
+from tunesmith_operator.kinds import CLAIM, JOB, Body
 from tunesmith_operator.modelendpoint import plan as endpoints
 from tunesmith_operator.modelendpoint.providers import ProviderProbe
-from tunesmith_operator.plans import ChildName, Children, Key, Plan
+from tunesmith_operator.plans import ChildName, Children, Key, Plan, controlled_by
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.settings import Images
 
@@ -58,10 +58,11 @@ class Observer:
 
     async def _job(self, key: Key, body: Body, now: datetime) -> Planner:
         uid = body["metadata"]["uid"]
-        children = self._caches.children(key, uid)
+        pods = self._caches.pods(key)
+        children = await self._with_unlabelled(key, uid, self._caches.children(key, uid), pods)
         observed = jobs.Observed(
             children=children,
-            pods=self._caches.pods(key),
+            pods=pods,
             departed=self.departed,
             landscape=self._caches.landscape(),
             missing_input=await self._missing_input(key, body, children),
@@ -101,6 +102,19 @@ class Observer:
         del key
         observed = computepools.Observed(self._caches.landscape().nodes, await self._holders.list())
         return lambda *_: computepools.plan(body, observed, now)
+
+    async def _with_unlabelled(self, key: Key, uid: str, children: Children, pods: tuple[PodFacts, ...]) -> Children:
+        """The children, and the Jobs of running pods whose labels somebody has removed: no informer shows those."""
+        found = dict(children)
+        known = {body["metadata"]["uid"] for body in children.values()}
+        for pod in pods:
+            if pod.ended or pod.deleting or pod.controller_uid in known or pod.stage not in set(Stage):
+                continue
+            name = stage_name(key.name, Stage(pod.stage))
+            job = await self._cluster.get(JOB, key.namespace, name)
+            if job is not None and controlled_by(job, uid):
+                found[ChildName(JOB.name, name)] = job
+        return found
 
     async def _missing_input(self, key: Key, body: Body, children: Children) -> str:
         """What the next stage's pod would wait for in vain; asked only while that pod does not exist."""

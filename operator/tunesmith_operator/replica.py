@@ -9,14 +9,14 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from tunesmith_api import API_VERSION, KINDS
 from tunesmith_operator.caches import Index, IndexedCaches
 from tunesmith_operator.cluster import Cluster, connect
 from tunesmith_operator.controller import Controller
 from tunesmith_operator.endpoints import served
-from tunesmith_operator.errors import ApiError, NotFoundError
+from tunesmith_operator.errors import ApiError
 from tunesmith_operator.events import Recorder
 from tunesmith_operator.handlers import build_registry, serve
+from tunesmith_operator.kinds import COMPUTEPOOL, FINETUNEJOB, MODELENDPOINT
 from tunesmith_operator.leader import LeaderElection
 from tunesmith_operator.metrics import Metrics
 from tunesmith_operator.observing import Observer
@@ -36,21 +36,17 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def wait_for_types(cluster: Cluster) -> None:
-    """Wait until the API server knows all our kinds: a chart installs them beside the operator."""
-    wanted = {kind.plural for kind in KINDS.values()}
+async def wait_for_types(cluster: Cluster, namespace: str | None) -> None:
+    """Wait until the API server lists all our kinds: a chart installs them beside the operator."""
     while True:
         try:
-            found = {one["name"] for one in (await cluster.raw(f"/apis/{API_VERSION}"))["resources"]}
-        except NotFoundError:
-            found = set()
+            for kind in (FINETUNEJOB, MODELENDPOINT, COMPUTEPOOL):
+                await cluster.raw(f"{kind.url(namespace)}?limit=1")
         except ApiError as error:
-            logger.warning("The API server does not answer yet", extra={"error": str(error)})
-            found = set()
-        if wanted <= found:
+            logger.info("Waiting for CustomResourceDefinitions", extra={"error": str(error)})
+            await asyncio.sleep(CRD_POLL_SECONDS)
+        else:
             return
-        logger.info("Waiting for CustomResourceDefinitions", extra={"missing": sorted(wanted - found)})
-        await asyncio.sleep(CRD_POLL_SECONDS)
 
 
 class Operator:
@@ -162,7 +158,7 @@ async def run(settings: Settings) -> None:
     replica = Operator(settings, cluster, metrics)
     try:
         async with served(settings, metrics, ready, replica.refresh_metrics):
-            await wait_for_types(cluster)
+            await wait_for_types(cluster, next(iter(settings.watch_namespaces), None))
             await serve(build_registry(settings, replica.start, replica.stop), settings, ready)
     finally:
         await cluster.close()

@@ -1,11 +1,13 @@
 """Objects as the API server has them, and a control plane with the operator on it."""
 
 import copy
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from operator_rig import Kubectl, Rig, rig_on
 
 from tunesmith_api import ComputePoolSpec
 from tunesmith_operator.pools import Landscape, NodeFacts, Pool
@@ -78,3 +80,19 @@ def job() -> Callable[..., Body]:
         }
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rig(apiserver: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One operator on a real API server, for the session."""
+    with rig_on(apiserver, tmp_path_factory.mktemp("operator"), free_port()) as found:
+        yield found
+
+
+def free_port() -> int:
+    """A loopback port that is free, as is the one after it."""
+    with socket.socket() as probe, socket.socket() as following:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+        following.bind(("127.0.0.1", port + 1))
+    return port
