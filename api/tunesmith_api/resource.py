@@ -9,7 +9,7 @@ from tunesmith_api.computepool import ComputePoolSpec, ComputePoolStatus
 from tunesmith_api.finetunejob import FineTuneJobSpec, FineTuneJobStatus
 from tunesmith_api.model import Model
 from tunesmith_api.modelendpoint import ModelEndpointSpec, ModelEndpointStatus
-from tunesmith_api.strings import ObjectName
+from tunesmith_api.strings import ObjectName, WorkloadName
 
 GROUP = "tunesmith.dev"
 VERSION = "v1alpha1"
@@ -44,6 +44,13 @@ class Metadata(Model):
     """Counts the changes of the spec."""
 
 
+class WorkloadMetadata(Metadata):
+    """Metadata of an object whose name its children carry on."""
+
+    name: WorkloadName
+    """Name of the object."""
+
+
 class FineTuneJob(Model):
     """A FineTuneJob tunes a model once: plan, prepare, train, evaluate, export to ONNX and, if asked, serve."""
 
@@ -51,7 +58,7 @@ class FineTuneJob(Model):
     """Version of the schema."""
     kind: Literal["FineTuneJob"] = "FineTuneJob"
     """Kind of the object."""
-    metadata: Metadata
+    metadata: WorkloadMetadata
     """Name, namespace and labels."""
     spec: FineTuneJobSpec
     """What to tune, on what data, how, where, and what to do with the result."""
@@ -66,7 +73,7 @@ class ModelEndpoint(Model):
     """Version of the schema."""
     kind: Literal["ModelEndpoint"] = "ModelEndpoint"
     """Kind of the object."""
-    metadata: Metadata
+    metadata: WorkloadMetadata
     """Name, namespace and labels."""
     spec: ModelEndpointSpec
     """What to serve, where, and how."""

@@ -6,6 +6,8 @@ from pydantic import StringConstraints
 
 #: A Kubernetes object's name: RFC 1123, at most a label's length so that children can be labelled with it.
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+#: Name of a job or an endpoint: a Service's name (RFC 1035) with room for `-prepare` within a Job's 63 characters.
+WorkloadName = Annotated[str, StringConstraints(min_length=1, max_length=55, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
 #: A name of ours or of a library: column, module, provider.
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 #: A label's or node selector's value.

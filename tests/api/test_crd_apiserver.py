@@ -238,9 +238,11 @@ def test_a_value_out_of_range_is_named(kubectl: Kubectl, path: str, value: Any, 
     assert f"spec.{path.split('.', maxsplit=1)[0]}" in error
 
 
-def test_a_long_name_is_refused(kubectl: Kubectl) -> None:
-    """A name must fit a label, since children carry it."""
-    wrong = manifest("FineTuneJob", "a" * 64, BASES["FineTuneJob"])
+@pytest.mark.parametrize("name", ["a" * 56, "with.dot", "1st"])
+@pytest.mark.parametrize("kind", ["FineTuneJob", "ModelEndpoint"])
+def test_a_name_that_children_cannot_carry_is_refused(kubectl: Kubectl, kind: str, name: str) -> None:
+    """A Service's name has no dot and starts with a letter; a stage's Job needs room behind the name."""
+    wrong = manifest(kind, name, BASES[kind])
     assert "metadata.name" in kubectl.refused("create", "--dry-run=server", "-f", "-", stdin=wrong)
 
 
