@@ -56,7 +56,8 @@ def export(run: Run, outcome: Outcome) -> None:
     workspace = run.workspace
     prepared = read_prepared(workspace)
     trained = _train_report(workspace)
-    key = key_of(prepared.key, file_digest(_weights(workspace)), run.config.spec.export.wire())
+    spec = run.config.spec
+    key = key_of(prepared.key, file_digest(_weights(workspace)), spec.export.wire(), spec.evaluation.wire())
     report = _completed(run, key)
     if report is None:
         report = _make(run, prepared, trained)
@@ -89,7 +90,11 @@ def _completed(run: Run, key: str) -> ExportReport | None:
     if report is None or (read_json(run.workspace.root / "exported.json") or {}).get("key") != key:
         return None
     log.info("already exported", key=key)
-    return ExportReport.model_validate(report)
+    known = ExportReport.model_validate(report)
+    artifact = known.artifact.model_copy(update={"uri": artifact_uri(run)})
+    moved = known.model_copy(update={"artifact": artifact})
+    write_json(run.workspace.export_report, moved)
+    return moved
 
 
 def _make(run: Run, prepared: Prepared, trained: TrainReport) -> ExportReport:

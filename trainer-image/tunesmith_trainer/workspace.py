@@ -136,7 +136,8 @@ def make_readable(folders: Iterable[Path]) -> None:
     """Let every user read the files below some folders; safetensors writes mode 0600 whatever the umask (its #782)."""
     for folder in folders:
         for path in (folder, *folder.rglob("*")):
-            _add_mode(path, 0o755 if path.is_dir() else 0o644)
+            if not path.is_symlink():
+                _add_mode(path, 0o755 if path.is_dir() else 0o644)
 
 
 def _add_mode(path: Path, mode: int) -> None:
