@@ -7,6 +7,9 @@ from tunesmith_operator.plans import Key
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.queue import WorkQueue
 
+#: How long events of one owner are gathered: a new child brings several, each a moment after the other.
+GATHER_SECONDS = 0.1
+
 
 class Router:
     """Puts the keys that an event concerns on the queue."""
@@ -20,7 +23,10 @@ class Router:
     def own_changed(self, key: Key) -> None:
         """An object of ours changed: it, the endpoints that may follow it, the jobs that may wait for it."""
         self._metrics.seen(key.kind)
-        self._queue.add(key)
+        if self._is_settled(key):
+            self._queue.add_after(key, GATHER_SECONDS)
+        else:
+            self._queue.add(key)
         if key.kind == "FineTuneJob":
             self._follow(key)
         elif key.kind == "ComputePool":
@@ -30,7 +36,7 @@ class Router:
         """A child changed: its owner."""
         self._metrics.seen(kind)
         if owner is not None:
-            self._queue.add(owner)
+            self._queue.add_after(owner, GATHER_SECONDS)
 
     def pod_changed(self, owner: Key | None, pod: PodFacts, *, deleted: bool) -> None:
         """A pod of a child changed: its owner; the last facts of a deleted one are kept for it."""
@@ -38,7 +44,7 @@ class Router:
         if deleted and pod.stage:
             self._observer.depart(pod)
         if owner is not None:
-            self._queue.add(owner)
+            self._queue.add_after(owner, GATHER_SECONDS)
 
     def nodes_changed(self) -> None:
         """A node changed: every pool, and the jobs that wait for one."""
@@ -52,6 +58,11 @@ class Router:
         for kind in ("ComputePool", "FineTuneJob", "ModelEndpoint"):
             for key in self._caches.keys(kind):
                 self._queue.add(key)
+
+    def _is_settled(self, key: Key) -> bool:
+        """Whether the status already speaks of the present spec: then the event most likely is our own write."""
+        body = self._caches.get(key)
+        return body is not None and body.get("status", {}).get("observedGeneration") == body["metadata"]["generation"]
 
     def _follow(self, job: Key) -> None:
         for key in self._caches.keys("ModelEndpoint"):
