@@ -1,13 +1,15 @@
 """Kubernetes quantities to numbers and back."""
 
+import re
 from decimal import Decimal
 
 _FACTORS = {
-    "m": Decimal("0.001"),
     "": Decimal(1),
-    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(("k", "M", "G", "T", "P"), start=1)},
-    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate(("K", "M", "G", "T", "P"), start=1)},
+    **{suffix: Decimal(1000) ** -power for power, suffix in enumerate(("m", "u", "n"), start=1)},
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(("k", "M", "G", "T", "P", "E"), start=1)},
+    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate(("K", "M", "G", "T", "P", "E"), start=1)},
 }
+_QUANTITY = re.compile(rf"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)({'|'.join(_FACTORS)})")
 
 
 def parse_quantity(text: str | int) -> Decimal:
@@ -16,14 +18,10 @@ def parse_quantity(text: str | int) -> Decimal:
     Raises:
         ValueError: `text` is no quantity.
     """
-    value = str(text).strip()
-    digits = value.rstrip("mkMGTPEi")
-    try:
-        return Decimal(digits) * _FACTORS[value[len(digits) :]]
-    except (ArithmeticError, KeyError) as error:
-        raise ValueError(
-            f"{value!r} is no quantity; write a number with m, k, M, G, T, P, Ki, Mi, Gi, Ti or Pi"
-        ) from error
+    found = _QUANTITY.fullmatch(str(text).strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no quantity; write a number with m, k, M, G, T, P, Ki, Mi, Gi, Ti or Pi")
+    return Decimal(found[1]) * _FACTORS[found[2]]
 
 
 def format_bytes(count: float) -> str:
