@@ -115,7 +115,7 @@ def install_chart(tools: Tools, images: dict[str, str], *settings: str) -> None:
     flags = [flag for value in values for flag in ("--set", value)]
     tools.run(
         "helm", "upgrade", "--install", "tunesmith", str(CHART), "--namespace", SYSTEM_NAMESPACE, "--wait",
-        "--timeout", "3m", *flags,
+        "--timeout", "2m", *flags,
     )  # fmt: skip
 
 
