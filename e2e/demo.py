@@ -13,7 +13,7 @@ import deploy
 
 EXAMPLE = deploy.REPOSITORY / "examples" / "home-assistant"
 JOB = "home-assistant"
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> int:

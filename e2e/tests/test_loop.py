@@ -20,8 +20,8 @@ NAME = "home-assistant"
 
 
 @pytest.fixture(scope="module")
-def served(product: deploy.Tools) -> dict[str, Any]:
-    """The example's job, Ready."""
+def served(product: deploy.Tools) -> Iterator[dict[str, Any]]:
+    """The example's job, Ready; its servers make room for other tests at the end."""
     product.create_namespace(NAMESPACE)
     product.kubectl("apply", "--namespace", NAMESPACE, "--kustomize", str(EXAMPLE))
 
@@ -30,7 +30,8 @@ def served(product: deploy.Tools) -> dict[str, Any]:
         assert deploy.condition(job, "Stalled").get("status") != "True", json.dumps(job, indent=1)
         return job if deploy.condition(job, "Ready").get("status") == "True" else None
 
-    return deploy.wait_until(f"FineTuneJob {NAME} is Ready", ready, timeout_seconds=600)
+    yield deploy.wait_until(f"FineTuneJob {NAME} is Ready", ready, timeout_seconds=600)
+    product.kubectl("delete", "namespace", NAMESPACE)
 
 
 @pytest.fixture(scope="module")

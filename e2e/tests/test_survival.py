@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ OPERATOR = ("--namespace", deploy.SYSTEM_NAMESPACE, "--selector", "app.kubernete
 
 
 @pytest.fixture(scope="module")
-def tools(product: deploy.Tools) -> deploy.Tools:
+def tools(product: deploy.Tools) -> Iterator[deploy.Tools]:
     """The cluster, with the example's data in a namespace of its own."""
     product.create_namespace(NAMESPACE)
     rendered = product.kubectl("kustomize", str(EXAMPLE))
@@ -28,7 +29,8 @@ def tools(product: deploy.Tools) -> deploy.Tools:
     for found in data:
         found["metadata"]["namespace"] = NAMESPACE
     product.apply(*data)
-    return product
+    yield product
+    product.kubectl("delete", "namespace", NAMESPACE)
 
 
 @pytest.fixture(scope="module")

@@ -22,19 +22,19 @@ CASES = [
 
 
 @pytest.mark.parametrize(("gate", "passed", "message"), CASES)
-def test_a_gate_names_metric_value_and_bound(gate, passed, message):
+def test_a_gate_names_model_metric_value_and_bound(gate, passed, message):
     """Minimum, maximum and regression, for metrics that should rise and for those that should fall."""
-    result = check_gates([Gate.model_validate(gate)], SCORES, BASE)[0]
-    assert (result.passed, result.message) == (passed, message)
+    result = check_gates([Gate.model_validate(gate)], SCORES, BASE, "tuned")[0]
+    assert (result.passed, result.message) == (passed, f"tuned {message}")
 
 
 def test_a_metric_that_was_not_measured_fails_its_gate():
     """Nothing passes by not being measured."""
-    assert not check_gates([Gate(metric="exact_match", min=0)], Scores(perplexity=1), BASE)[0].passed
+    assert not check_gates([Gate(metric="exact_match", min=0)], Scores(perplexity=1), BASE, "tuned")[0].passed
 
 
 def test_missed_gates_end_the_stage_by_name():
     """All missed gates are told, those that passed are not."""
-    results = check_gates([Gate.model_validate(gate) for gate, _, _ in CASES[:2]], SCORES, BASE)
-    with pytest.raises(GateFailedError, match=r"^tuned model: token_accuracy 0.6 misses >= min 0.7$"):
-        require_gates(results, "tuned")
+    results = check_gates([Gate.model_validate(gate) for gate, _, _ in CASES[:2]], SCORES, BASE, "tuned")
+    with pytest.raises(GateFailedError, match=r"^tuned token_accuracy 0.6 misses >= min 0.7$"):
+        require_gates(results)

@@ -65,7 +65,7 @@ def export(run: Run, outcome: Outcome) -> None:
         base=trained.base, tuned=trained.tuned, exported=report.exported, gates=report.gates
     )
     require_parity(report.parity, report.artifact.precision)
-    require_gates(report.gates, "exported")
+    require_gates(report.gates)
     _publish(run)
     outcome.artifact = report.artifact
     write_json(workspace.root / "exported.json", {"key": key})
@@ -162,7 +162,7 @@ def _measure(run: Run, folder: Path, evaluator: Evaluator, reference: Reference,
         artifact=artifact,
         parity=parity,
         exported=exported,
-        gates=check_gates(spec.evaluation.gates, exported, trained.base),
+        gates=check_gates(spec.evaluation.gates, exported, trained.base, "exported"),
         versions={name: version(name) for name in _LIBRARIES},
     )
 

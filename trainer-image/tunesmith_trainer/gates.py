@@ -34,32 +34,32 @@ def _bounds(gate: Gate, base: Scores) -> list[tuple[str, float, Callable[[float,
     return bounds
 
 
-def check_gates(gates: Sequence[Gate], scores: Scores, base: Scores) -> list[GateResult]:
-    """How each gate comes out on some scores; the message names metric, value and bound.
+def check_gates(gates: Sequence[Gate], scores: Scores, base: Scores, whose: str) -> list[GateResult]:
+    """How each gate comes out on the scores of a model; the message names model, metric, value and bound.
 
     A metric that was not measured fails its gate: prepare refuses such jobs, so this is a guard.
     """
-    return [_check(gate, scores, base) for gate in gates]
+    return [_check(gate, scores, base, whose) for gate in gates]
 
 
-def _check(gate: Gate, scores: Scores, base: Scores) -> GateResult:
+def _check(gate: Gate, scores: Scores, base: Scores, whose: str) -> GateResult:
     value = _value(scores, gate.metric)
     if value is None:
-        return GateResult(metric=gate.metric, value=0, passed=False, message=f"{gate.metric} was not measured")
+        return GateResult(metric=gate.metric, value=0, passed=False, message=f"{whose} {gate.metric} was not measured")
     bounds = _bounds(gate, base)
     missed = [(words, bound) for words, bound, holds in bounds if not holds(value, bound)]
     listed = [f"{words} {bound:.4g}" for words, bound in missed or [(words, bound) for words, bound, _ in bounds]]
     verdict = "misses" if missed else "meets"
-    message = f"{gate.metric} {value:.4g} {verdict} {', '.join(listed)}"
+    message = f"{whose} {gate.metric} {value:.4g} {verdict} {', '.join(listed)}"
     return GateResult(metric=gate.metric, value=value, passed=not missed, message=message)
 
 
-def require_gates(results: Sequence[GateResult], whose: str) -> None:
+def require_gates(results: Sequence[GateResult]) -> None:
     """Let a model pass.
 
     Raises:
-        GateFailedError: a gate was missed; `whose` says of which model.
+        GateFailedError: a gate was missed.
     """
     missed = [result.message for result in results if not result.passed]
     if missed:
-        raise GateFailedError(f"{whose} model: {'; '.join(missed)}")
+        raise GateFailedError("; ".join(missed))

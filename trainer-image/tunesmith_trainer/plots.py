@@ -21,7 +21,7 @@ def plot_loss(path: Path, job: str, log: Sequence[Progress], evaluation: Sequenc
     if evaluation:
         axes.plot(*zip(*evaluation, strict=True), "o--", label="evaluation", color="#ea580c")
     axes.set(title=f"{job}: loss", xlabel="optimizer step", ylabel="loss per completion token (nats)")
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)
@@ -39,7 +39,7 @@ def plot_evaluation(path: Path, job: str, scores: dict[str, Scores]) -> None:
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         values = [getattr(one, metric) for one in scores.values()]
         bars = axes.bar(list(scores), values, color=[_COLOURS[name] for name in scores])
-        axes.bar_label(bars, fmt="%.3g", padding=2)
+        axes.bar_label(bars, fmt="%.4g", padding=2)
         axes.set_title(metric.replace("_", " "))
         axes.set_ylim(0, 1.1 if metric != "perplexity" else max(values) * 1.15)
     _save(figure, path)

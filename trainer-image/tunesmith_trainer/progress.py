@@ -56,7 +56,7 @@ class ProgressBoard:
         progress = self._measure(mark, loss, learning_rate)
         self._mark = mark
         with self._lock:
-            self._latest = progress
+            self._latest = _legible(progress)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(progress.model_dump_json(by_alias=True, exclude_none=True) + "\n")
 
@@ -73,6 +73,12 @@ class ProgressBoard:
             eta_seconds=round((total - mark.step) * seconds / steps),
             updated_at=_now(),
         )
+
+
+def _legible(progress: Progress) -> Progress:
+    """What people read in a table: four digits; the log keeps all."""
+    rounded = {name: float(f"{getattr(progress, name):.4g}") for name in ("loss", "learning_rate")}
+    return progress.model_copy(update=rounded)
 
 
 def _now() -> str:

@@ -84,7 +84,7 @@ def train(run: Run, outcome: Outcome) -> None:
     if report is None:
         report = _run(run, prepared, outcome)
     outcome.evaluation = EvaluationStatus(base=report.base, tuned=report.tuned, gates=report.gates)
-    require_gates(report.gates, "tuned")
+    require_gates(report.gates)
 
 
 def run_key(run: Run, prepared: Prepared) -> str:
@@ -211,7 +211,7 @@ def _report(job: _Job, base: Scores, trained: _Trained) -> TrainReport:
     report = TrainReport(
         base=base,
         tuned=tuned,
-        gates=check_gates(spec.evaluation.gates, tuned, base),
+        gates=check_gates(spec.evaluation.gates, tuned, base, "tuned"),
         steps=job.plan.total_steps,
         final_loss=_final_loss(workspace),
         trained_parameters=trained.parameters[0],
