@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from tunesmith_api.compute import ComputeSpec
 from tunesmith_api.conditions import Condition
 from tunesmith_api.enums import (
     DataFormat,
@@ -12,7 +13,6 @@ from tunesmith_api.enums import (
     LoraInit,
     Metric,
     Offload,
-    PoolClass,
     Precision,
     Schedule,
     Strategy,
@@ -212,34 +212,6 @@ class TrainingSpec(Model):
     """Steps between checkpoints: what a hard kill can lose at most."""
     early_stopping: EarlyStopping | None = None
     """Stop when the evaluation loss no longer falls."""
-
-
-class ResourceSpec(Model):
-    """Requests of the training pod, instead of the planned ones."""
-
-    cpu: Quantity | None = None
-    """CPU cores."""
-    memory: Quantity | None = None
-    """Host memory; also the limit."""
-
-
-class ComputeSpec(Model):
-    """Where to run: a pool by name or by class; any pool that fits when both are absent."""
-
-    rules: ClassVar = (
-        Rule(
-            cel="!(has(self.pool) && has(self.class))",
-            message="set compute.pool or compute.class, not both",
-            holds=lambda c: c.pool is None or c.device_class is None,
-        ),
-    )
-
-    pool: ObjectName | None = None
-    """Name of a ComputePool."""
-    device_class: PoolClass | None = Field(default=None, alias="class")
-    """Class of the pool to choose."""
-    resources: ResourceSpec | None = None
-    """Requests of the pod, instead of the planned ones."""
 
 
 class Gate(Model):

@@ -4,10 +4,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from tunesmith_api.compute import ComputeSpec
 from tunesmith_api.conditions import Condition
-from tunesmith_api.enums import ExportPrecision, PoolClass, ProviderPolicy, RolloutStrategy
+from tunesmith_api.enums import ExportPrecision, ProviderPolicy, RolloutStrategy
 from tunesmith_api.model import Model, Rule, exactly_one
-from tunesmith_api.strings import Identifier, LabelValue, Message, ObjectName, Quantity
+from tunesmith_api.strings import Identifier, LabelValue, Message, ObjectName
 from tunesmith_api.uri import Scheme, Uri, uri_rule
 
 
@@ -120,39 +121,11 @@ class RuntimeSpec(Model):
     """What to do when a provider is missing."""
 
 
-class EndpointResources(Model):
-    """Requests of a server pod."""
-
-    cpu: Quantity | None = None
-    """CPU cores."""
-    memory: Quantity | None = None
-    """Memory; also the limit."""
-
-
-class EndpointCompute(Model):
-    """Where the servers run: CPU nodes unless said otherwise."""
-
-    rules: ClassVar = (
-        Rule(
-            cel="!(has(self.pool) && has(self.class))",
-            message="set compute.pool or compute.class, not both",
-            holds=lambda c: c.pool is None or c.device_class is None,
-        ),
-    )
-
-    pool: ObjectName | None = None
-    """Name of a ComputePool."""
-    device_class: PoolClass | None = Field(default=None, alias="class")
-    """Class of the pool to choose."""
-    resources: EndpointResources | None = None
-    """Requests of a server pod."""
-
-
 class EndpointTemplate(Model):
     """A ModelEndpoint's spec without the source."""
 
-    compute: EndpointCompute = Field(default_factory=EndpointCompute)
-    """Where the servers run."""
+    compute: ComputeSpec = Field(default_factory=ComputeSpec)
+    """Where the servers run; CPU nodes unless said otherwise."""
     replicas: Replicas = Field(default_factory=Replicas)
     """How many servers."""
     adapters: Annotated[list[AdapterSource], Field(max_length=64)] = Field(default_factory=list)
