@@ -54,8 +54,8 @@ test-e2e: venv ## Tests on a real Kubernetes node: images, chart, jobs, endpoint
 try: venv ## Fine-tune, export and serve the example on this machine; no cluster, no root
 	$(VENV)/bin/tunesmith run $(EXAMPLE)/job.yaml --serve --once
 
-demo: venv ## The whole product on a real Kubernetes (CLUSTER=current uses your kubectl context)
-	$(PY) e2e/demo.py --cluster $(CLUSTER)
+demo: venv ## The whole product on a real Kubernetes (CLUSTER=current IMAGES="operator=… trainer=… server=…": yours)
+	$(PY) e2e/demo.py --cluster $(CLUSTER) $(IMAGES)
 
 cluster: ## Start the embedded Kubernetes (root, Linux, Go)
 	python3 e2e/cluster up
@@ -67,7 +67,7 @@ images: ## Build the operator, trainer and server images and load them into the 
 	python3 e2e/cluster images
 
 bench: venv ## Print the measures of the README
-	$(PY) bench/operator.py
+	$(PY) bench/operator_scale.py
 	$(PY) bench/trainer.py
 	$(PY) bench/server.py
 

@@ -21,10 +21,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cluster", choices=["embedded", "current"], default="embedded")
     parser.add_argument("--namespace", default="demo")
+    parser.add_argument("images", nargs="*", metavar="PART=IMAGE", help="images for --cluster current")
     options = parser.parse_args()
     begin = time.monotonic()
     try:
-        run(options.cluster, options.namespace)
+        run(options.cluster, options.namespace, dict(image.split("=", 1) for image in options.images))
     except (deploy.CommandError, TimeoutError) as error:
         console.print(f"[red]error:[/red] {error}")
         return 1
@@ -34,14 +35,15 @@ def main() -> int:
     return 0
 
 
-def run(cluster: str, namespace: str) -> None:
+def run(cluster: str, namespace: str, images: dict[str, str]) -> None:
     """Every step, each with its heading."""
     step("Kubernetes")
     tools = deploy.start_embedded() if cluster == "embedded" else deploy.Tools()
     console.print(tools.kubectl("get", "nodes").rstrip())
 
     step("Images")
-    images = deploy.embedded_images() if cluster == "embedded" else {}
+    if cluster == "embedded":
+        images = deploy.embedded_images()
     console.print("\n".join(f"{part}: {image}" for part, image in images.items()) or "the chart's own")
 
     step("Helm chart")
