@@ -9,6 +9,10 @@ from tunesmith_operator.queue import WorkQueue
 
 #: How long events of one owner are gathered: a new child brings several, each a moment after the other.
 GATHER_SECONDS = 0.1
+#: The same for a job's children while they come to life: Job, pod, volume and node report several steps within this.
+BIRTH_SECONDS = 0.5
+#: How long the event that our own write of a job's status brings may wait for one that has something to tell.
+ECHO_SECONDS = 1.0
 
 
 class Router:
@@ -24,19 +28,21 @@ class Router:
         """An object of ours changed: it, the endpoints that may follow it, the jobs that may wait for it."""
         self._metrics.seen(key.kind)
         if self._is_settled(key):
-            self._queue.add_after(key, GATHER_SECONDS)
+            self._queue.add_after(key, ECHO_SECONDS if key.kind == "FineTuneJob" else GATHER_SECONDS)
         else:
-            self._queue.add(key)
+            self._queue.add(key, ahead=True)
         if key.kind == "FineTuneJob":
             self._follow(key)
         elif key.kind == "ComputePool":
             self._add_waiting()
+            if not self._is_settled(key):
+                self._add_endpoints()
 
-    def child_changed(self, kind: str, owner: Key | None) -> None:
-        """A child changed: its owner."""
+    def child_changed(self, kind: str, owner: Key | None, *, over: bool) -> None:
+        """A child changed: its owner, soon if the child has ended."""
         self._metrics.seen(kind)
         if owner is not None:
-            self._queue.add_after(owner, GATHER_SECONDS)
+            self._queue.add_after(owner, _delay(owner, over=over))
 
     def pod_changed(self, owner: Key | None, pod: PodFacts, *, deleted: bool) -> None:
         """A pod of a child changed: its owner; the last facts of a deleted one are kept for it."""
@@ -44,7 +50,7 @@ class Router:
         if deleted and pod.stage:
             self._observer.depart(pod)
         if owner is not None:
-            self._queue.add_after(owner, GATHER_SECONDS)
+            self._queue.add_after(owner, _delay(owner, over=deleted or pod.deleting or pod.ended))
 
     def nodes_changed(self) -> None:
         """A node changed: every pool, and the jobs that wait for one."""
@@ -73,6 +79,11 @@ class Router:
             if source.get("job") == job.name or "latest" in source:
                 self._queue.add(key)
 
+    def _add_endpoints(self) -> None:
+        """Every endpoint: its servers have the node selector, the tolerations and the image of a pool."""
+        for key in self._caches.keys("ModelEndpoint"):
+            self._queue.add(key)
+
     def _add_waiting(self) -> None:
         for kind in ("FineTuneJob", "ModelEndpoint"):
             for key in self._caches.keys(kind):
@@ -80,3 +91,7 @@ class Router:
                 conditions = body.get("status", {}).get("conditions", []) if body else []
                 if any(one["type"] == "Stalled" for one in conditions):
                     self._queue.add(key)
+
+
+def _delay(owner: Key, *, over: bool) -> float:
+    return GATHER_SECONDS if over or owner.kind != "FineTuneJob" else BIRTH_SECONDS

@@ -1,5 +1,7 @@
 """The children of a ModelEndpoint as manifests: facts in, dictionaries out. Pure."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -22,7 +24,13 @@ DIGEST_ANNOTATION = "tunesmith.dev/model-digest"
 SOURCE_ANNOTATION = "tunesmith.dev/model-source"
 #: The pool that was chosen: servers that run do not move when another pool would be chosen today.
 POOL_ANNOTATION = "tunesmith.dev/pool"
+#: What the pod template was made as: a field that it no longer states shows nowhere else.
+TEMPLATE_ANNOTATION = "tunesmith.dev/template-digest"
+#: A stopping server answers on until every proxy has heard that its endpoint is withdrawn.
+WITHDRAW_SECONDS = 5
 DRAIN_SECONDS = 30
+#: For the server's own end, after the last request.
+EXIT_SECONDS = 10
 #: Requests of a server unless the endpoint says otherwise; it may use more CPU.
 DEFAULT_CPU = Decimal("0.25")
 DEFAULT_MEMORY_BYTES = 2**30
@@ -41,6 +49,7 @@ class Facts:
         model_bytes: size of the model folder, 0 when it is not known.
         pool: where the servers run.
         images: container images.
+        replicas: servers that the live Deployment asks for; None while there is none.
     """
 
     body: Body
@@ -49,6 +58,7 @@ class Facts:
     model_bytes: int
     pool: Pool
     images: Images
+    replicas: int | None = None
 
     @property
     def name(self) -> str:
@@ -90,21 +100,37 @@ def _metadata(facts: Facts, name: str) -> dict[str, Any]:
     }
 
 
+def _replicas(facts: Facts) -> int:
+    """The spec's number, or the autoscaler's where there is one.
+
+    A Deployment that stops stating its replicas falls back to 1, and an autoscaler never wakes one from 0.
+    """
+    wanted = facts.spec.replicas
+    if not is_scaled(facts.spec) or facts.replicas is None or wanted.max is None:
+        return wanted.min
+    return min(max(facts.replicas, wanted.min), wanted.max)
+
+
+def _template_digest(template: Body) -> str:
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def deployment(facts: Facts) -> Body:
-    """The servers. The number of replicas is left out where an autoscaler sets it."""
+    """The servers."""
     annotations = {SOURCE_ANNOTATION: facts.model.source, DIGEST_ANNOTATION: facts.model.digest or facts.model.uri}
+    template = {
+        "metadata": {"labels": owner_labels(KIND, facts.name), "annotations": annotations},
+        "spec": _pod_spec(facts),
+    }
     spec: dict[str, Any] = {
+        "replicas": _replicas(facts),
         "selector": {"matchLabels": selector_labels(facts.name)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "progressDeadlineSeconds": 600,
-        "template": {
-            "metadata": {"labels": owner_labels(KIND, facts.name), "annotations": annotations},
-            "spec": _pod_spec(facts),
-        },
+        "template": template,
     }
-    if not is_scaled(facts.spec):
-        spec["replicas"] = facts.spec.replicas.min
-    metadata = {**_metadata(facts, server_name(facts.name)), "annotations": {POOL_ANNOTATION: facts.pool.name}}
+    own = {POOL_ANNOTATION: facts.pool.name, TEMPLATE_ANNOTATION: _template_digest(template)}
+    metadata = {**_metadata(facts, server_name(facts.name)), "annotations": own}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
@@ -113,7 +139,7 @@ def _pod_spec(facts: Facts) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": DRAIN_SECONDS + 15,
+        "terminationGracePeriodSeconds": WITHDRAW_SECONDS + DRAIN_SECONDS + EXIT_SECONDS,
         "securityContext": pod_security(),
         "containers": [_container(facts)],
         "volumes": [model_volume(facts.model), {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
@@ -136,6 +162,7 @@ def _container(facts: Facts) -> dict[str, Any]:
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": _resources(facts),
         "securityContext": container_security(),
+        "lifecycle": {"preStop": {"sleep": {"seconds": WITHDRAW_SECONDS}}},
         "livenessProbe": _probe("/health/live", failures=3, period=10),
         "readinessProbe": _probe("/health/ready", failures=1, period=2),
         # Loading a large model takes minutes; liveness counts from here on.

@@ -11,14 +11,17 @@ from pydantic import ValidationError
 from tunesmith_api import ConditionType, ModelEndpointSpec, Reason, UriError, parse_uri, unsupported_endpoint_fields
 from tunesmith_api.enums import PoolClass
 from tunesmith_operator.conditions import Conditions
+from tunesmith_operator.drift import drifted
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.modelendpoint.manifests import (
     DIGEST_ANNOTATION,
     KIND,
     POOL_ANNOTATION,
     SOURCE_ANNOTATION,
+    TEMPLATE_ANNOTATION,
     Facts,
     children,
+    deployment,
     needs,
     selector_labels,
     server_name,
@@ -80,15 +83,13 @@ def plan(body: Body, observed: Observed, now: datetime, images: Images) -> Plan:
     found = _examine(body, observed, images)
     if isinstance(found, Problem):
         conditions.stalled(found.reason, found.message)
-        conditions.set(
-            ConditionType.SERVING, status=_answers(body, observed), reason=found.reason, message=found.message
-        )
+        conditions.set(ConditionType.SERVING, status=_answers(observed), reason=found.reason, message=found.message)
         return Plan(_wire(body, status, conditions, observed), requeue_after=RECHECK_SECONDS)
     if isinstance(found, Waiting):
         conditions.progressing(Reason.WAITING_FOR_MODEL, found.message)
         conditions.set(
             ConditionType.SERVING,
-            status=_answers(body, observed),
+            status=_answers(observed),
             reason=Reason.WAITING_FOR_MODEL,
             message=found.message,
         )
@@ -144,15 +145,21 @@ def _place(body: Body, spec: ModelEndpointSpec, model: Served, observed: Observe
     if name is None and wanted is None:
         wanted = PoolClass.CPU  # servers leave accelerators alone unless they are told otherwise
     if present is not None and name in {None, present.name} and wanted in {None, present.spec.device_class}:
-        return Facts(body, spec, model, size, present, images)  # running servers do not move by themselves
-    pool: Pool | Diagnosis = choose(landscape, name, wanted, lambda one: needs(spec, size, one))
+        pool: Pool | Diagnosis = present  # running servers do not move by themselves
+    else:
+        pool = choose(landscape, name, wanted, lambda one: needs(spec, size, one))
     if isinstance(pool, Diagnosis):
         return Problem(pool.reason, pool.message)
-    return Facts(body, spec, model, size, pool, images)
+    live = _deployment(body, observed)
+    return Facts(body, spec, model, size, pool, images, live["spec"].get("replicas") if live else None)
+
+
+def _deployment(body: Body, observed: Observed) -> Body | None:
+    return observed.children.get(ChildName("Deployment", server_name(body["metadata"]["name"])))
 
 
 def _present_pool(body: Body, observed: Observed) -> Pool | None:
-    live = observed.children.get(ChildName("Deployment", server_name(body["metadata"]["name"])))
+    live = _deployment(body, observed)
     name = live["metadata"].get("annotations", {}).get(POOL_ANNOTATION) if live else None
     return observed.landscape.named(name) if name else None
 
@@ -171,10 +178,8 @@ def _superfluous(live: Children, wanted: tuple[Body, ...]) -> tuple[Body, ...]:
 
 
 def _follow_rollout(facts: Facts, observed: Observed, conditions: Conditions) -> None:
-    live = observed.children.get(ChildName("Deployment", server_name(facts.name)))
-    state = _rollout(live, facts.spec.replicas.min) if live else (False, "The Deployment is being made.")
-    rolled_out, message = state
-    answers = any(pod.ready and not pod.deleting for pod in observed.pods)
+    rolled_out, message = _rollout(_deployment(facts.body, observed), deployment(facts))
+    answers = _answers(observed)
     broken = _broken(observed.pods)
     if rolled_out:
         conditions.ready(message, Reason.AVAILABLE)
@@ -192,14 +197,27 @@ def _follow_rollout(facts: Facts, observed: Observed, conditions: Conditions) ->
     )
 
 
-def _rollout(live: Body, least: int) -> tuple[bool, str]:
-    """Whether a Deployment is where its spec wants it, by the rules of `kubectl rollout status`, and in words."""
-    status, wanted = live.get("status", {}), live["spec"].get("replicas", least)
+def _rollout(live: Body | None, desired: Body) -> tuple[bool, str]:
+    """Whether a Deployment is where its manifest wants it, by the rules of `kubectl rollout status`, and in words."""
+    if live is None:
+        return False, "The Deployment is being made."
+    if _is_behind(live, desired):
+        return False, "The Deployment is being changed."
+    status, wanted = live.get("status", {}), live["spec"]["replicas"]
     updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
     available = status.get("availableReplicas", 0)
     message = f"{available} of {wanted} servers answer, {updated} have the newest model."
+    if wanted == 0:
+        message = "spec.replicas.min is 0: no server runs."
     current = status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
     return current and updated >= wanted and total <= updated and available >= wanted, message
+
+
+def _is_behind(live: Body, desired: Body) -> bool:
+    """Whether the Deployment still speaks of an earlier spec: what it reports then says nothing of the present one."""
+    made_as = live["metadata"].get("annotations", {}).get(TEMPLATE_ANNOTATION)
+    changed = made_as != desired["metadata"]["annotations"][TEMPLATE_ANNOTATION]
+    return changed or drifted(live["spec"], desired["spec"])
 
 
 def _broken(pods: tuple[PodFacts, ...]) -> str:
@@ -210,17 +228,23 @@ def _broken(pods: tuple[PodFacts, ...]) -> str:
     return ""
 
 
-def _answers(body: Body, observed: Observed) -> bool:
-    del body
-    return any(pod.ready and not pod.deleting for pod in observed.pods)
+def _answers(observed: Observed) -> bool:
+    return any(map(_is_answering, observed.pods))
+
+
+def _is_answering(pod: PodFacts) -> bool:
+    return pod.ready and not pod.deleting
 
 
 def _note_version(facts: Facts, observed: Observed, status: dict[str, Any]) -> None:
-    """The stable version is what the servers that answer have; the newest one once all of them have it."""
-    live = observed.children.get(ChildName("Deployment", server_name(facts.name)))
+    """The stable version: the newest once every server has it; until then the one that answers."""
+    live = _deployment(facts.body, observed)
+    rolled_out, _ = _rollout(live, deployment(facts))
+    if not rolled_out and "stable" in status and _answers(observed):
+        return
     annotations: Mapping[str, str] = live["spec"]["template"]["metadata"].get("annotations", {}) if live else {}
     source = annotations.get(SOURCE_ANNOTATION, facts.model.source)
-    version: dict[str, Any] = {"source": source, "readyReplicas": sum(pod.ready for pod in observed.pods)}
+    version: dict[str, Any] = {"source": source}
     digest = annotations.get(DIGEST_ANNOTATION, facts.model.digest)
     if digest and facts.model.digest:
         version["digest"] = digest
@@ -240,8 +264,12 @@ def _wire(body: Body, status: dict[str, Any], conditions: Conditions, observed: 
         "replicas": sum(not pod.deleting and not pod.ended for pod in observed.pods),
         "selector": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
     }
+    if "stable" in status:
+        result["stable"] = {**status["stable"], "readyReplicas": sum(map(_is_answering, observed.pods))}
     if observed.providers is not None:
         result["activeProviders"] = list(observed.providers)
+    elif not _answers(observed):
+        result.pop("activeProviders", None)
     return result
 
 
