@@ -26,6 +26,7 @@ class PodFacts:
         disrupted: the message of a DisruptionTarget condition: eviction, preemption, taint.
         waiting_reason, waiting_message: why its container does not start.
         exit_code, exit_reason, exit_message: how its container ended.
+        memory_limit: memory limit of its container, as a quantity.
         last_exit_message: last words of the container's previous run, in a pod that restarts it.
     """
 
@@ -48,6 +49,7 @@ class PodFacts:
     exit_reason: str = ""
     exit_message: str = ""
     last_exit_message: str = ""
+    memory_limit: str = ""
 
     @property
     def ended(self) -> bool:
@@ -84,7 +86,14 @@ def pod_facts(body: Mapping[str, Any]) -> PodFacts:
         exit_reason=ended.get("reason", ""),
         exit_message=ended.get("message", ""),
         last_exit_message=previous.get("message", ""),
+        memory_limit=_memory_limit(body),
     )
+
+
+def _memory_limit(body: Mapping[str, Any]) -> str:
+    for container in body.get("spec", {}).get("containers", []):
+        return str(container.get("resources", {}).get("limits", {}).get("memory", ""))
+    return ""
 
 
 def _container_state(status: Mapping[str, Any], field: str) -> Mapping[str, Any]:
