@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from tunesmith_api import ComputePoolSpec
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.plans import Children, Key, child_name, controlled_by
@@ -32,6 +34,14 @@ class Caches(Protocol):
         """All pools and nodes."""
 
 
+def _pool(body: Body) -> Pool | None:
+    """A pool; None when its spec is refused, which its own status says: the other pools work on."""
+    try:
+        return Pool(body["metadata"]["name"], ComputePoolSpec.model_validate(body["spec"]))
+    except ValidationError:
+        return None
+
+
 class IndexedCaches:
     """Caches over indices, by their names: FineTuneJob, ModelEndpoint, ComputePool, children, pods, nodes."""
 
@@ -59,7 +69,7 @@ class IndexedCaches:
     def landscape(self) -> Landscape:
         """All pools and nodes."""
         bodies = [body for key in self.keys("ComputePool") if (body := self.get(key)) is not None]
-        pools = [Pool(body["metadata"]["name"], ComputePoolSpec.model_validate(body["spec"])) for body in bodies]
+        pools = [pool for body in bodies if (pool := _pool(body)) is not None]
         nodes: tuple[NodeFacts, ...] | None = None
         if self._node_access:
             nodes = tuple(node for found in self._indices["nodes"].values() for node in found)

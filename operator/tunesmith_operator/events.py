@@ -48,16 +48,16 @@ def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def event(owner: Body, occurrence: Occurrence, now: datetime, instance: str) -> Body:
     """An event about an object."""
     metadata = owner["metadata"]
-    namespace = metadata.get("namespace", "default")
+    scope = {"namespace": metadata["namespace"]} if "namespace" in metadata else {}
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{metadata['name'][:40]}.", "namespace": namespace},
+        "metadata": {"generateName": f"{metadata['name'][:40]}.", "namespace": "default", **scope},
         "involvedObject": {
             "apiVersion": owner["apiVersion"],
             "kind": owner["kind"],
             "name": metadata["name"],
-            "namespace": namespace,
+            **scope,
             "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"],
         },

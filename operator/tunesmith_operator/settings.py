@@ -8,6 +8,9 @@ from typing import Any
 
 from tunesmith_operator.errors import SettingsError
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+
 
 @dataclass(frozen=True)
 class Images:
@@ -59,12 +62,29 @@ class Settings:
         return not self.watch_namespaces
 
 
-def _number(env: Mapping[str, str], name: str, default: float) -> float:
-    text = env.get(name, "")
+def _number(env: Mapping[str, str], name: str, default: float, *, least: float = 0.1) -> float:
+    text = env.get(name) or str(default)
     try:
-        return float(text) if text else default
+        found = float(text)
     except ValueError as error:
         raise SettingsError(f"{name}={text!r} is no number") from error
+    if not (least <= found < float("inf")):
+        raise SettingsError(f"{name}={text!r} is below {least:g} or not finite")
+    return found
+
+
+def _whole(env: Mapping[str, str], name: str, default: int, *, least: int = 1, most: int = 65_535) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise SettingsError(f"{name}={text!r} is no whole number from {least} to {most}")
+    return int(text)
+
+
+def _one_of(env: Mapping[str, str], name: str, default: str, known: tuple[str, ...]) -> str:
+    text = env.get(name) or default
+    if text not in known:
+        raise SettingsError(f"{name}={text!r} is none of {', '.join(known)}")
+    return text
 
 
 def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
@@ -94,19 +114,19 @@ def load_settings(env: Mapping[str, str] = os.environ) -> Settings:
         "node_access": _flag(env, "TUNESMITH_NODE_ACCESS", default=True),
         "pod_name": env.get("TUNESMITH_POD_NAME") or socket.gethostname(),
         "pod_namespace": env.get("TUNESMITH_POD_NAMESPACE", ""),
-        "lease_seconds": int(_number(env, "TUNESMITH_LEASE_SECONDS", 15)),
-        "metrics_port": int(_number(env, "TUNESMITH_METRICS_PORT", 8081)),
-        "health_port": int(_number(env, "TUNESMITH_HEALTH_PORT", 8080)),
+        "lease_seconds": _whole(env, "TUNESMITH_LEASE_SECONDS", 15),
+        "metrics_port": _whole(env, "TUNESMITH_METRICS_PORT", 8081),
+        "health_port": _whole(env, "TUNESMITH_HEALTH_PORT", 8080),
         "host": env.get("TUNESMITH_HOST") or "0.0.0.0",  # noqa: S104 - a pod's ports
-        "workers": int(_number(env, "TUNESMITH_WORKERS", 16)),
+        "workers": _whole(env, "TUNESMITH_WORKERS", 16),
         "resync_seconds": _number(env, "TUNESMITH_RESYNC_SECONDS", 600),
         "poll_seconds": _number(env, "TUNESMITH_POLL_SECONDS", 5),
-        "log_level": env.get("TUNESMITH_LOG_LEVEL") or "INFO",
+        "log_level": _one_of(env, "TUNESMITH_LOG_LEVEL", "INFO", LOG_LEVELS),
     }
     images = Images(
         trainer=_required(env, "TUNESMITH_TRAINER_IMAGE"),
         server=_required(env, "TUNESMITH_SERVER_IMAGE"),
-        pull_policy=env.get("TUNESMITH_IMAGE_PULL_POLICY") or "IfNotPresent",
+        pull_policy=_one_of(env, "TUNESMITH_IMAGE_PULL_POLICY", "IfNotPresent", PULL_POLICIES),
         pull_secrets=_names(env.get("TUNESMITH_IMAGE_PULL_SECRETS", "")),
     )
     return Settings(images=images, watch_namespaces=_names(env.get("TUNESMITH_WATCH_NAMESPACES", "")), **options)

@@ -65,8 +65,7 @@ def _describe(
     status["capacity"] = _wire(total)
     status["largestNode"] = _wire(largest(members, pool.device))
     if pods is not None:
-        names = {node.name for node in members}
-        status["free"] = _wire(total - requested(pods, names, pool.device))
+        status["free"] = _wire(_free(members, pods, pool.device))
     if members:
         conditions.ready(f"{len(members)} schedulable nodes: {total}.", Reason.AVAILABLE)
     else:
@@ -74,21 +73,29 @@ def _describe(
         conditions.progressing(Reason.NO_NODES, message)
 
 
-def requested(pods: Iterable[Body], nodes: set[str], device: str | None) -> Resources:
-    """What the pods on some nodes have requested."""
-    mine = (pod for pod in pods if pod["spec"].get("nodeName") in nodes)
-    return sum((pod_request(pod["spec"], device) for pod in mine), Resources())
+def _free(nodes: Iterable[NodeFacts], pods: Iterable[Body], device: str | None) -> Resources:
+    """What the pods on some nodes have not requested; a node that is overbooked takes nothing from the others."""
+    left = {node.name: node.resources(device) for node in nodes}
+    for pod in pods:
+        name = pod["spec"].get("nodeName")
+        if name in left:
+            left[name] -= pod_request(pod["spec"], device)
+    return sum((_greatest(one, Resources()) for one in left.values()), Resources())
 
 
 def pod_request(spec: Mapping[str, Any], device: str | None) -> Resources:
-    """What the scheduler reserves for a pod: its containers together, or a larger init container, and the overhead."""
+    """What the scheduler reserves for a pod: its containers together, or a larger init container, and the overhead.
+
+    The rules are those of https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers
+    """
     running = sum((_request(one, device) for one in spec.get("containers", [])), Resources())
+    starting, sidecars = Resources(), Resources()
     for one in spec.get("initContainers", []):
         if one.get("restartPolicy") == "Always":
-            running += _request(one, device)
-        else:
-            running = _greatest(running, _request(one, device))
-    return running + _amount(spec.get("overhead", {}), device)
+            sidecars += _request(one, device)
+        else:  # beside it run the sidecars that were started before it
+            starting = _greatest(starting, sidecars + _request(one, device))
+    return _greatest(running + sidecars, starting) + _amount(spec.get("overhead", {}), device)
 
 
 def _request(container: Mapping[str, Any], device: str | None) -> Resources:
@@ -110,5 +117,8 @@ def _greatest(one: Resources, other: Resources) -> Resources:
 
 
 def _wire(amount: Resources) -> dict[str, Any]:
-    cpu = format_cores(max(amount.cpu, Resources().cpu))
-    return {"cpu": cpu, "memory": format_bytes(max(amount.memory_bytes, 0)), "devices": max(amount.devices, 0)}
+    return {
+        "cpu": format_cores(amount.cpu),
+        "memory": format_bytes(amount.memory_bytes),
+        "devices": amount.devices,
+    }
