@@ -1,5 +1,6 @@
 """The controller of every kind: read the caches, plan, bring the children, write the status where it differs."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -11,12 +12,15 @@ from tunesmith_operator.children import bring
 from tunesmith_operator.cluster import Cluster
 from tunesmith_operator.errors import ConflictError, NameConflictError, NotFoundError, RefusedError
 from tunesmith_operator.events import Recorder
-from tunesmith_operator.kinds import BY_NAME, Body, kind_of
+from tunesmith_operator.kinds import BY_NAME, CLAIM, CONFIGMAP, Body, kind_of
 from tunesmith_operator.metrics import Metrics
 from tunesmith_operator.observing import Observer
 from tunesmith_operator.plans import Children, Key, Plan
 
 logger = logging.getLogger(__name__)
+
+#: Children that pods mount: made at the same time, and before the workloads, which must never mount another's.
+_MOUNTED = frozenset({CLAIM.name, CONFIGMAP.name})
 
 #: Plans an object again with what went wrong while its children were brought: (conflict, refused) to a plan.
 Replan = Callable[[str, str], Plan]
@@ -102,13 +106,21 @@ class Controller:
     async def _bring(self, plan: Plan, replan: Replan, live: Children, uid: str) -> Plan:
         """Bring the children of a plan; the plan that says what went wrong, if something did."""
         try:
+            await self._bring_together([child for child in plan.apply if child["kind"] in _MOUNTED], live, uid)
             for child in plan.apply:
-                await bring(self._cluster, child, live, uid)
+                if child["kind"] not in _MOUNTED:
+                    await bring(self._cluster, child, live, uid)
         except NameConflictError as error:
             return replace(replan(str(error), ""), delete=())
         except RefusedError as error:
             return replace(replan("", str(error)), delete=())
         return plan
+
+    async def _bring_together(self, children: list[Body], live: Children, uid: str) -> None:
+        tasks = (bring(self._cluster, child, live, uid) for child in children)
+        for error in await asyncio.gather(*tasks, return_exceptions=True):
+            if error is not None:
+                raise error
 
     async def _write_status(self, key: Key, body: Body, plan: Plan, now: datetime) -> bool:
         """Write a status that differs; whether the object still is there."""

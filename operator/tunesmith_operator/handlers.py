@@ -25,11 +25,28 @@ from tunesmith_operator.routing import Router
 from tunesmith_operator.settings import Settings
 
 OWN_KINDS = (FINETUNEJOB, MODELENDPOINT, COMPUTEPOOL)
+_ENDS = frozenset({"Complete", "Failed"})
 #: Names of the indices that `IndexedCaches` reads.
 INDICES = (*(kind.name for kind in OWN_KINDS), "children", "pods", "nodes")
 
 Startup = Callable[[dict[str, Index]], Awaitable[Router]]
 Cleanup = Callable[[], Awaitable[None]]
+
+
+class NoDiffs(kopf.DiffBaseStorage):
+    """Keeps kopf from copying every object for handlers of changes: there are none, only of events."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        """An essence without content."""
+        del body, extra_fields
+        return {}
+
+    def fetch(self, *, body: Any) -> Any:
+        """Nothing was stored."""
+        del body
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Nothing is stored."""
 
 
 def selector(kind: ObjectKind) -> tuple[str, str, str]:
@@ -57,6 +74,13 @@ def owner_key(body: Any) -> Key | None:
 def own_key(kind: ObjectKind, body: Any) -> Key:
     """The key of an object of ours."""
     return Key(kind.name, body["metadata"].get("namespace", ""), body["metadata"]["name"])
+
+
+def is_over(body: Any) -> bool:
+    """Whether a child is on its way out, or a Job has ended: what the owner should see at once."""
+    conditions = body.get("status", {}).get("conditions", [])
+    ended = any(one["type"] in _ENDS and one["status"] == "True" for one in conditions)
+    return ended or "deletionTimestamp" in body["metadata"]
 
 
 def build_registry(settings: Settings, startup: Startup, cleanup: Cleanup) -> kopf.OperatorRegistry:
@@ -114,8 +138,8 @@ def _children(registry: kopf.OperatorRegistry, kind: ObjectKind) -> None:
         return {} if key is None else {key: plain(body)}
 
     @kopf.on.event(*selector(kind), id=f"{kind.name}-child-changed", registry=registry)
-    async def changed(body: Any, memo: Any, **_: Any) -> None:
-        memo.router.child_changed(kind.name, owner_key(body))
+    async def changed(body: Any, type: str | None, memo: Any, **_: Any) -> None:  # noqa: A002 - kopf's name
+        memo.router.child_changed(kind.name, owner_key(body), over=type == "DELETED" or is_over(body))
 
 
 def _pods(registry: kopf.OperatorRegistry) -> None:
@@ -144,6 +168,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.peering.standalone = True
+    settings.persistence.diffbase_storage = NoDiffs()
     settings.watching.server_timeout = 300
     settings.networking.request_timeout = 30
     settings.queueing.idle_timeout = 1

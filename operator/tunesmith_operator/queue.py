@@ -1,8 +1,8 @@
 """A keyed work queue with the contract of controller-runtime's.
 
 A key is in the queue at most once; one worker at a time has it; added meanwhile, it runs once more; an error puts it
-back after an exponential delay that grows per key; a delayed key that is added earlier runs earlier. Time is the event
-loop's, so that tests can run it on a virtual clock.
+back after an exponential delay that grows per key; a delayed key that is added earlier runs earlier. New objects may be
+put ahead of those that only follow up. Time is the event loop's, so that tests can run it on a virtual clock.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ class WorkQueue(Generic[K]):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._ahead: deque[K] = deque()
         self._waiting: deque[K] = deque()
         self._added_at: dict[K, float] = {}
         self._busy: set[K] = set()
@@ -35,17 +36,17 @@ class WorkQueue(Generic[K]):
         self._ready = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._ahead) + len(self._waiting)
 
-    def add(self, key: K) -> None:
-        """Let a worker have the key soon."""
+    def add(self, key: K, *, ahead: bool = False) -> None:
+        """Let a worker have the key soon; `ahead` of all keys that were not added so."""
         self._cancel_timer(key)
         if key in self._busy:
             self._again.add(key)
         elif key not in self._added_at:
             self._added_at[key] = asyncio.get_running_loop().time()
-            self._waiting.append(key)
-            self._metrics.queue_depth.set(len(self._waiting))
+            (self._ahead if ahead else self._waiting).append(key)
+            self._metrics.queue_depth.set(len(self))
             self._ready.set()
 
     def add_after(self, key: K, delay_seconds: float) -> None:
@@ -62,12 +63,12 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """The next key; the caller must call `done` for it."""
-        while not self._waiting:
+        while not len(self):
             self._ready.clear()
             await self._ready.wait()
-        key = self._waiting.popleft()
+        key = (self._ahead or self._waiting).popleft()
         self._busy.add(key)
-        self._metrics.queue_depth.set(len(self._waiting))
+        self._metrics.queue_depth.set(len(self))
         self._metrics.queue_seconds.observe(asyncio.get_running_loop().time() - self._added_at.pop(key))
         return key
 

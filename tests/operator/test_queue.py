@@ -79,6 +79,22 @@ def test_a_busy_key_runs_once_more() -> None:
     _run(scenario())
 
 
+def test_keys_ahead_come_first() -> None:
+    """A key that is added ahead is handed out before the others, each group in its own order, none twice."""
+
+    async def scenario() -> None:
+        queue = _new_queue()
+        for key in ("a", "b"):
+            queue.add(key)
+        for key in ("c", "d", "c", "a"):
+            queue.add(key, ahead=True)
+        assert len(queue) == 4
+        assert [await queue.get() for _ in range(4)] == ["c", "d", "a", "b"]
+        assert len(queue) == 0
+
+    _run(scenario())
+
+
 def test_a_delayed_key_comes_in_time() -> None:
     """A delayed key is handed out at its time; the earliest of several appointments counts."""
 

@@ -241,7 +241,7 @@ class _Planner:
             return
         self._clear_start_failure(stage, pod)
         if pod is None:
-            self._conditions.progressing(Reason.PENDING, f"{stage} has no pod yet.")
+            self._conditions.progressing(Reason.PENDING, f"{stage} is being started.")
         elif pod.unschedulable:
             self._conditions.progressing(Reason.WAITING_FOR_CAPACITY, f"{stage}: {pod.unschedulable}")
         elif pod.phase == "Pending":
@@ -254,7 +254,7 @@ class _Planner:
     def _note_pending(self, stage: Stage, pod: PodFacts) -> None:
         found = diagnoses.not_starting(stage, pod)
         if found is None:
-            self._conditions.progressing(Reason.PENDING, f"The pod of {stage} is being started.")
+            self._conditions.progressing(Reason.PENDING, f"{stage} is being started.")
             return
         self._draft.record_failure(stage, found)
         self._conditions.progressing(Reason.PENDING, f"{found.message} {found.resolution}")
