@@ -23,7 +23,8 @@ class LeaderElection:
     """Holds the Lease, or waits for it.
 
     Whoever holds it renews it every third of its duration; when that fails for two thirds of it, the replica gives up
-    before another one may take over.
+    before another one may take over. As in client-go, another one takes over when it has seen no renewal for the whole
+    duration by its own clock, so that clocks which differ do no harm.
     """
 
     def __init__(
@@ -43,20 +44,22 @@ class LeaderElection:
         self._metrics = metrics
         self._clock = clock
         self._renewed = clock()
+        #: The Lease in other hands, and since when it has been so, by this replica's clock.
+        self._observed: tuple[Body, datetime] = ({}, clock())
         self.leading = asyncio.Event()
 
     async def run(self) -> None:
         """Hold or await the Lease; returns when it is lost, and the process should end then."""
         while True:
-            held = await self._try_once()
-            now = self._clock()
+            began = self._clock()
+            held = await self._try_in_time()
             if held:
-                self._renewed = now
+                self._renewed = began
                 self._become_leader()
-            elif self.leading.is_set() and now - self._renewed > timedelta(seconds=self._seconds * 2 / 3):
+            elif self.leading.is_set() and (self._is_usurped() or self._seconds_left() <= 0):
                 logger.error("The lease is lost")
                 return
-            await asyncio.sleep(self._seconds / 3 if self.leading.is_set() else min(2.0, self._seconds / 3))
+            await asyncio.sleep(self._pause(held=held))
 
     async def release(self) -> None:
         """Give the Lease back, so that the next replica need not wait for its end."""
@@ -69,9 +72,35 @@ class LeaderElection:
 
     def _become_leader(self) -> None:
         if not self.leading.is_set():
+            self._observed = ({}, self._renewed)
             logger.info("This replica reconciles", extra={"identity": self._identity})
             self._metrics.leader.set(1)
             self.leading.set()
+
+    def _pause(self, *, held: bool) -> float:
+        if self.leading.is_set():
+            return self._seconds / 3 if held else self._seconds / 15
+        return min(2.0, self._seconds / 3)
+
+    def _seconds_left(self) -> float:
+        """Time until a leader without a renewal gives up."""
+        return self._seconds * 2 / 3 - (self._clock() - self._renewed).total_seconds()
+
+    def _is_usurped(self) -> bool:
+        """Whether the Lease has been seen in other hands since this replica leads."""
+        return bool(self._observed[0])
+
+    async def _try_in_time(self) -> bool:
+        """Try once, but never wait for an API server that hangs until another replica has taken over."""
+        limit = self._seconds / 3
+        if self.leading.is_set():
+            limit = min(limit, self._seconds_left())
+        try:
+            async with asyncio.timeout(limit):
+                return await self._try_once()
+        except TimeoutError:
+            logger.warning("The API server did not answer in time")
+            return False
 
     async def _try_once(self) -> bool:
         try:
@@ -93,8 +122,10 @@ class LeaderElection:
         spec = lease.get("spec", {})
         if spec.get("holderIdentity") in {None, "", self._identity}:
             return True
-        renewed = datetime.fromisoformat(spec["renewTime"])
-        return self._clock() > renewed + timedelta(seconds=spec.get("leaseDurationSeconds", self._seconds))
+        now = self._clock()
+        if spec != self._observed[0]:
+            self._observed = (spec, now)
+        return now > self._observed[1] + timedelta(seconds=spec.get("leaseDurationSeconds", self._seconds))
 
     def _lease(self, before: Body) -> Body:
         spec = before.get("spec", {})
@@ -107,7 +138,7 @@ class LeaderElection:
             "spec": {
                 "holderIdentity": self._identity,
                 "leaseDurationSeconds": self._seconds,
-                "acquireTime": spec["acquireTime"] if mine else now,
+                "acquireTime": spec.get("acquireTime", now) if mine else now,
                 "renewTime": now,
                 "leaseTransitions": spec.get("leaseTransitions", 0) + (0 if mine else 1),
             },

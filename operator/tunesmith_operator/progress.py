@@ -16,13 +16,15 @@ from tunesmith_operator.caches import Caches
 from tunesmith_operator.conditions import timestamp
 from tunesmith_operator.observing import Observer
 from tunesmith_operator.plans import Key
+from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.queue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
 #: Longest time for one answer: a pod that computes may be slow, but must not hold up the others.
 TIMEOUT_SECONDS = 3
-PARALLEL = 32
+#: Unreachable pods wait out their time side by side, so that the others are asked in every round.
+PARALLEL = 256
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class Target:
     key: Key
     uid: str
     address: str
+
+
+def _is_training(pod: PodFacts) -> bool:
+    return pod.stage == Stage.TRAIN and pod.phase == "Running" and bool(pod.ip) and not pod.deleting
 
 
 class Poller:
@@ -53,23 +59,24 @@ class Poller:
         self._every_seconds = every_seconds
         self._clock = clock
         self._port = port
+        self._slots = asyncio.Semaphore(PARALLEL)
 
     def targets(self) -> list[Target]:
         """The training pods that run."""
         found = []
         for key in self._caches.keys("FineTuneJob"):
             body = self._caches.get(key)
-            running = [
-                pod for pod in self._caches.pods(key) if pod.stage == Stage.TRAIN and pod.phase == "Running" and pod.ip
-            ]
-            if body is not None and running and not running[0].deleting:
-                found.append(Target(key, body["metadata"]["uid"], running[0].ip))
+            running = [pod for pod in self._caches.pods(key) if _is_training(pod)]
+            if body is not None and running:
+                newest = max(running, key=lambda pod: pod.created_at)
+                found.append(Target(key, body["metadata"]["uid"], newest.ip))
         return found
 
     async def run(self) -> None:
         """Ask for ever."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-        connector = aiohttp.TCPConnector(limit=PARALLEL, force_close=True)
+        # The connector has no limit of its own: waiting for a connection would count as waiting for the answer.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             while True:
                 await self.poll(session)
@@ -85,7 +92,10 @@ class Poller:
     async def _ask(self, session: aiohttp.ClientSession, target: Target) -> None:
         host = f"[{target.address}]" if ":" in target.address else target.address
         try:
-            async with session.get(f"http://{host}:{self._port}/progress", allow_redirects=False) as answer:
+            async with (
+                self._slots,
+                session.get(f"http://{host}:{self._port}/progress", allow_redirects=False) as answer,
+            ):
                 answer.raise_for_status()
                 found = Progress.model_validate(await answer.json()).wire()
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError, ValueError) as error:

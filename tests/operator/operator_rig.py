@@ -52,7 +52,7 @@ class Replica:
             "TUNESMITH_METRICS_PORT": str(self.port + 1),
             "TUNESMITH_POD_NAME": self.name,
             "TUNESMITH_POD_NAMESPACE": NAMESPACE,
-            "TUNESMITH_LEASE_SECONDS": "3",
+            "TUNESMITH_LEASE_SECONDS": "6",
         }
         with self.log.open("ab") as log:
             argv = [sys.executable, "-m", "tunesmith_operator"]
