@@ -48,6 +48,8 @@ class IndexedCaches:
     def __init__(self, indices: Mapping[str, Index], *, node_access: bool) -> None:
         self._indices = indices
         self._node_access = node_access
+        self._landscape = Landscape()
+        self._landscape_of: tuple[list[Body], tuple[NodeFacts, ...] | None] | None = None
 
     def get(self, key: Key) -> Body | None:
         """An object of ours."""
@@ -69,8 +71,11 @@ class IndexedCaches:
     def landscape(self) -> Landscape:
         """All pools and nodes."""
         bodies = [body for key in self.keys("ComputePool") if (body := self.get(key)) is not None]
-        pools = [pool for body in bodies if (pool := _pool(body)) is not None]
         nodes: tuple[NodeFacts, ...] | None = None
         if self._node_access:
             nodes = tuple(node for found in self._indices["nodes"].values() for node in found)
-        return Landscape(tuple(sorted(pools, key=lambda pool: pool.name)), nodes)
+        if self._landscape_of != (bodies, nodes):  # mostly the same objects, which are not compared again
+            pools = [pool for body in bodies if (pool := _pool(body)) is not None]
+            self._landscape = Landscape(tuple(sorted(pools, key=lambda pool: pool.name)), nodes)
+            self._landscape_of = bodies, nodes
+        return self._landscape

@@ -120,6 +120,8 @@ class Landscape:
 
     pools: tuple[Pool, ...] = ()
     nodes: tuple[NodeFacts, ...] | None = None
+    #: What nodes of a pool have, worked out once: with 500 nodes it takes longer than the rest of a plan.
+    _sizes: dict[str, tuple[Resources, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def offered(self) -> tuple[Pool, ...]:
         """The pools, or the implicit one when there is none."""
@@ -133,15 +135,25 @@ class Landscape:
         """The pool's schedulable nodes."""
         return tuple(node for node in self.nodes or () if pool.takes(node))
 
+    def sizes(self, pool: Pool) -> tuple[Resources, ...]:
+        """What each different node of the pool has, the greatest first."""
+        if pool.name not in self._sizes:
+            found = {node.resources(pool.device) for node in self.members(pool)}
+            self._sizes[pool.name] = tuple(sorted(found, key=_size, reverse=True))
+        return self._sizes[pool.name]
+
     def largest(self, pool: Pool) -> Resources | None:
         """What the pool's largest node has; None without node access."""
-        return None if self.nodes is None else largest(self.members(pool), pool.device)
+        return None if self.nodes is None else next(iter(self.sizes(pool)), Resources())
 
 
 def largest(nodes: Iterable[NodeFacts], device: str | None) -> Resources:
     """The greatest node by devices, memory, then CPU; nothing when there is no node."""
-    sizes = [node.resources(device) for node in nodes]
-    return max(sizes, key=lambda size: (size.devices, size.memory_bytes, size.cpu), default=Resources())
+    return max((node.resources(device) for node in nodes), key=_size, default=Resources())
+
+
+def _size(one: Resources) -> tuple[int, int, Decimal]:
+    return one.devices, one.memory_bytes, one.cpu
 
 
 @dataclass(frozen=True)
@@ -189,7 +201,7 @@ def _fits(landscape: Landscape, pool: Pool, need: Need) -> bool:
     if landscape.nodes is None:
         return True
     wanted = need(pool)
-    return any(wanted.fits_in(node.resources(pool.device)) for node in landscape.members(pool))
+    return any(wanted.fits_in(size) for size in landscape.sizes(pool))
 
 
 def _preference(pool: Pool) -> tuple[bool, float, str]:

@@ -1,9 +1,10 @@
 """The children of a FineTuneJob as manifests: facts in, dictionaries out. Pure."""
 
-import json
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from pydantic_core import to_json
 
 from tunesmith_api import FineTuneJobSpec, JobConfig, Stage
 from tunesmith_api.jobconfig import CONFIG_PATH, PROGRESS_PORT, WORKSPACE_PATH
@@ -103,7 +104,7 @@ def job_config(facts: Facts, resolved: FineTuneJobSpec) -> JobConfig:
 
 def config_map(facts: Facts, resolved: FineTuneJobSpec) -> Body:
     """The immutable ConfigMap with the resolved job."""
-    text = json.dumps(job_config(facts, resolved).wire(), indent=2, sort_keys=True)
+    text = to_json(job_config(facts, resolved).wire(), indent=2).decode()
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
