@@ -109,7 +109,7 @@ def test_a_missed_gate_fails_the_run_and_keeps_the_report(tmp_path: Path) -> Non
     code, output = finish(start("run", job, "--output", run, "--serve"))
     assert code == 71, output
     assert "GateFailed" in output
-    assert "gate NOT MET: token_accuracy" in output
+    assert "gate NOT MET: tuned token_accuracy" in output
     assert "Train longer" in output
     assert "**Failed.**" in (run / "report.md").read_text()
     assert not (run / "workspace/export").exists()

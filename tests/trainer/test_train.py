@@ -209,7 +209,7 @@ def test_a_missed_gate_ends_with_71_and_keeps_the_report(job, run_here):
     for _ in range(2):
         ended = run_here(Stage.TRAIN, config)
         assert ended.code == ExitCode.GATE_FAILED
-        assert ended.message == "tuned model: exact_match 0 misses >= min 0.9"
+        assert ended.message == "tuned exact_match 0 misses >= min 0.9"
         assert [gate.passed for gate in ended.outcome.evaluation.gates] == [False, True]
     assert report_of(config).steps == 1
     assert (Path(config["workspace"]) / "plots" / "loss.png").is_file()
