@@ -124,7 +124,7 @@ class CpuMeter:
 
     def __init__(self, operator_process: psutil.Process) -> None:
         servers = [one for one in psutil.process_iter(["name", "cmdline"]) if one.info["name"] == "kube-apiserver"]
-        server = next(one for one in servers if any(f"/{NAME}/" in word for word in one.info["cmdline"]))
+        server = next(one for one in servers if any(f"/{NAME}/" in word for word in one.info["cmdline"] or ()))
         self._processes = {"operator": operator_process, "API server": server}
         self._begin: dict[str, float] = {}
 
