@@ -1,44 +1,13 @@
 """The work queue keeps controller-runtime's contract; time is virtual."""
 
 import asyncio
-import selectors
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from virtual_time import run_virtually
 
 from tunesmith_operator.metrics import Metrics
 from tunesmith_operator.queue import LONGEST_BACKOFF_SECONDS, WorkQueue, work
-
-
-class VirtualSelector(selectors.SelectSelector):
-    """A selector that lets time pass at once instead of waiting."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "nothing is left that could ever happen"
-        self.now += max(timeout, 0)
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on virtual time."""
-
-    def __init__(self) -> None:
-        self._virtual = VirtualSelector()
-        super().__init__(self._virtual)
-
-    def time(self) -> float:
-        return self._virtual.now
-
-
-def _run(coroutine: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(coroutine)
 
 
 def _new_queue() -> WorkQueue[str]:
@@ -60,7 +29,7 @@ def test_a_key_is_queued_once() -> None:
         assert [await queue.get(), await queue.get()] == ["a", "b"]
         assert len(queue) == 0
 
-    _run(scenario())
+    run_virtually(scenario())
 
 
 def test_a_busy_key_runs_once_more() -> None:
@@ -76,7 +45,7 @@ def test_a_busy_key_runs_once_more() -> None:
         queue.done("a")
         assert len(queue) == 1
 
-    _run(scenario())
+    run_virtually(scenario())
 
 
 def test_keys_ahead_come_first() -> None:
@@ -92,7 +61,7 @@ def test_keys_ahead_come_first() -> None:
         assert [await queue.get() for _ in range(4)] == ["c", "d", "a", "b"]
         assert len(queue) == 0
 
-    _run(scenario())
+    run_virtually(scenario())
 
 
 def test_a_delayed_key_comes_in_time() -> None:
@@ -109,7 +78,7 @@ def test_a_delayed_key_comes_in_time() -> None:
         assert await _take(queue) == ("b", 5)
         assert len(queue) == 0
 
-    _run(scenario())
+    run_virtually(scenario())
 
 
 def test_adding_cancels_the_appointment() -> None:
@@ -124,7 +93,7 @@ def test_adding_cancels_the_appointment() -> None:
         queue.add_after("b", 20)
         assert await _take(queue) == ("b", 20)
 
-    _run(scenario())
+    run_virtually(scenario())
 
 
 def test_backoff_doubles_per_key_and_is_forgotten() -> None:
@@ -142,7 +111,7 @@ def test_backoff_doubles_per_key_and_is_forgotten() -> None:
         assert queue.retry("a") == 0.05
         queue.close()
 
-    _run(scenario())
+    run_virtually(scenario())
 
 
 def test_a_worker_retries_until_it_goes_well() -> None:
@@ -168,7 +137,7 @@ def test_a_worker_retries_until_it_goes_well() -> None:
         worker.cancel()
         assert seen == pytest.approx([0, 0.05, 0.15, 100.15])
 
-    _run(scenario())
+    run_virtually(scenario())
 
 
 def test_one_worker_per_key() -> None:
@@ -197,4 +166,4 @@ def test_one_worker_per_key() -> None:
             worker.cancel()
         assert count == 4
 
-    _run(scenario())
+    run_virtually(scenario())
