@@ -1,6 +1,7 @@
-"""Fixtures for every test: a real API server with simulated nodes."""
+"""Fixtures for every test: a real API server with simulated nodes, and helm."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,11 +45,27 @@ def run_cluster(*arguments: str) -> str:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Builds the tools outside of any test's time limit: the first time it takes minutes."""
-    if (
-        any("apiserver" in getattr(item, "fixturenames", ()) for item in session.items)
-        and not session.config.option.collectonly
-    ):
+    if session.config.option.collectonly:
+        return
+    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "apiserver" in needed:
         run_cluster("tools", "--only", "kube")
+    if "helm" in needed and _helm() is None:
+        run_cluster("tools")
+
+
+def _helm() -> Path | None:
+    """The embedded cluster's helm, else the one on PATH."""
+    found = shutil.which("helm", path=f"{layout.bin_dir()}:{os.environ['PATH']}")
+    return Path(found) if found else None
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """The helm binary."""
+    found = _helm()
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="session")

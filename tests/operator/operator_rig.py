@@ -39,6 +39,7 @@ class Replica:
     port: int
     log: Path
     process: subprocess.Popen[bytes] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
@@ -53,6 +54,7 @@ class Replica:
             "TUNESMITH_POD_NAME": self.name,
             "TUNESMITH_POD_NAMESPACE": NAMESPACE,
             "TUNESMITH_LEASE_SECONDS": "6",
+            **self.settings,
         }
         with self.log.open("ab") as log:
             argv = [sys.executable, "-m", "tunesmith_operator"]
@@ -173,6 +175,11 @@ class Rig:
         wait(lambda: self.status(name, kind).get("phase") == phase, lambda: f"phase {phase}: {self.status(name, kind)}")
         return self.status(name, kind)
 
+    def run_through(self, job: str) -> None:
+        """Let every stage of a job succeed."""
+        for stage in ("prepare", "train", "export"):
+            self.end(job, stage, report(stage, job))
+
     def running_pod(self, job: str, stage: str) -> Body:
         """The running pod of a stage."""
 
@@ -195,6 +202,41 @@ class Rig:
             "containerStatuses": [{**container, "state": {"terminated": ended}}],
         }
         self.patch("pod", pod["metadata"]["name"], {"status": status}, "--subresource=status")
+
+
+DATASET = {
+    "examples": 10,
+    "evaluationExamples": 2,
+    "tokens": 100,
+    "longestTokens": 20,
+    "format": "PromptCompletion",
+    "digest": "sha256:0",
+}
+GATE = {"metric": "exact_match", "value": 1, "passed": True, "message": "exact_match 1 >= 0.9"}
+
+
+def artifact(job: str) -> Body:
+    """The exported model of a job."""
+    return {
+        "uri": f"pvc://{job}-workspace/export",
+        "digest": f"sha256:{job}",
+        "sizeBytes": 4,
+        "precision": "Balanced",
+        "parity": {"maxLogitDifference": 0, "greedyAgreement": 1},
+    }
+
+
+def report(stage: str, job: str) -> str:
+    """What a stage that succeeds says last."""
+    parts: dict[str, Body] = {
+        "prepare": {"dataset": DATASET},
+        "train": {
+            "evaluation": {"tuned": {"exactMatch": 1}, "gates": [GATE]},
+            "progress": {"step": 3, "totalSteps": 3},
+        },
+        "export": {"evaluation": {"exported": {"exactMatch": 1}, "gates": [GATE]}, "artifact": artifact(job)},
+    }
+    return json.dumps({"stage": stage, "exitCode": 0, **parts[stage]})
 
 
 def node(name: str, pool: str, **devices: str) -> Body:

@@ -6,46 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from operator_rig import NAMESPACE, Rig, wait
+from operator_rig import NAMESPACE, Rig, report, wait
 
 pytestmark = pytest.mark.apiserver
 
 Body = dict[str, Any]
-DATASET = {
-    "examples": 10,
-    "evaluationExamples": 2,
-    "tokens": 100,
-    "longestTokens": 20,
-    "format": "PromptCompletion",
-    "digest": "sha256:0",
-}
-GATE = {"metric": "exact_match", "value": 1, "passed": True, "message": "exact_match 1 >= 0.9"}
-
-
-def _report(stage: str, job: str) -> str:
-    parts: dict[str, Body] = {
-        "prepare": {"dataset": DATASET},
-        "train": {
-            "evaluation": {"tuned": {"exactMatch": 1}, "gates": [GATE]},
-            "progress": {"step": 3, "totalSteps": 3},
-        },
-        "export": {
-            "evaluation": {"exported": {"exactMatch": 1}, "gates": [GATE]},
-            "artifact": {
-                "uri": f"pvc://{job}-workspace/export",
-                "digest": "sha256:1",
-                "sizeBytes": 4,
-                "precision": "Balanced",
-                "parity": {"maxLogitDifference": 0, "greedyAgreement": 1},
-            },
-        },
-    }
-    return json.dumps({"stage": stage, "exitCode": 0, **parts[stage]})
-
-
-def _run_through(rig: Rig, name: str) -> None:
-    for stage in ("prepare", "train", "export"):
-        rig.end(name, stage, _report(stage, name))
 
 
 @pytest.mark.parametrize(
@@ -61,14 +26,14 @@ def test_a_job_runs_through_on_each_class_of_pool(rig: Rig, pool: str, device: s
         assert (device in limits) is (stage == "train" and device is not None)
         if stage == "train":
             assert pod["spec"]["nodeName"] == f"holding-{pool}"
-        rig.end(name, stage, _report(stage, name))
+        rig.end(name, stage, report(stage, name))
     status = rig.wait_phase(name, "Succeeded")
     assert status["endpoint"] == name
     assert status["dataset"]["examples"] == 10
     assert status["artifact"]["uri"] == f"pvc://{name}-workspace/export"
     endpoint = rig.wait_phase(name, "Ready", "mep")
     assert endpoint["url"] == f"http://{name}.{NAMESPACE}.svc/v1"
-    assert endpoint["stable"] == {"source": f"job://{name}", "digest": "sha256:1", "readyReplicas": 1}
+    assert endpoint["stable"] == {"source": f"job://{name}", "digest": f"sha256:{name}", "readyReplicas": 1}
     rig.delete("ftj", name)
     kinds = "pods,jobs,pvc,configmaps,mep,deployments,services"
     # The garbage collector looks for new kinds every 30 s, and ours are as new as the cluster.
@@ -78,7 +43,7 @@ def test_a_job_runs_through_on_each_class_of_pool(rig: Rig, pool: str, device: s
 def test_events_tell_the_story(rig: Rig) -> None:
     """Each phase is an event of the job, told once."""
     rig.create_job("told")
-    _run_through(rig, "told")
+    rig.run_through("told")
     rig.wait_phase("told", "Succeeded")
 
     def reasons() -> list[str]:
@@ -220,7 +185,7 @@ def test_a_full_pool_is_pending(rig: Rig) -> None:
     """A job whose train pod finds no room is Pending with the scheduler's reason."""
     for name in ("first", "second"):
         rig.create_job(name, compute={"pool": "fpga"})
-        rig.end(name, "prepare", _report("prepare", name))
+        rig.end(name, "prepare", report("prepare", name))
     rig.running_pod("first", "train")
     condition = rig.wait_condition("second", "Reconciling", "WaitingForCapacity")
     assert "Insufficient amd.com/xilinx_u250" in condition["message"]
@@ -246,10 +211,10 @@ def test_a_killed_operator_loses_nothing(rig: Rig, stage: str) -> None:
         rig.running_pod(name, one)
         if one == stage:
             rig.replica.stop(signal.SIGKILL)
-            rig.end(name, one, _report(one, name))
+            rig.end(name, one, report(one, name))
             rig.replica.start()
         else:
-            rig.end(name, one, _report(one, name))
+            rig.end(name, one, report(one, name))
     status = rig.wait_phase(name, "Succeeded")
     assert "attempts" not in status
     assert len(rig.list("pods", **{"owner-name": name})) == 3
@@ -268,6 +233,23 @@ def test_a_standby_takes_over(rig: Rig) -> None:
         assert "tunesmith_leader 1.0" in second.metrics()
     finally:
         second.stop()
+        rig.replica.start()
+
+
+def test_a_lost_lease_ends_the_operator(rig: Rig) -> None:
+    """A leader whose Lease is in other hands stops reconciling: its process ends with status 1."""
+    wait(lambda: "tunesmith_leader 1.0" in rig.replica.metrics(), "the leader")
+    process = rig.replica.process
+    assert process is not None
+    rig.patch("lease", "tunesmith-operator", {"spec": {"holderIdentity": "thief"}})
+    try:
+        assert process.wait(30) == 1
+        lease = rig.get("lease", "tunesmith-operator")
+        assert lease is not None
+        assert lease["spec"]["holderIdentity"] == "thief"
+    finally:
+        rig.delete("lease", "tunesmith-operator")
+        rig.replica.process = None
         rig.replica.start()
 
 
