@@ -17,16 +17,30 @@ def job(name: str, node: str) -> str:
     return json.dumps({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec})
 
 
-def test_a_job_on_a_simulated_node_completes(apiserver):
+@pytest.fixture
+def make_node(apiserver):
+    """Makes nodes that go with the test: the pods of other tests must not land on them."""
+    made = []
+
+    def make(name):
+        made.append(name)
+        apiserver.kubectl("create", "-f", "-", stdin=json.dumps({**NODE, "metadata": {"name": name}}))
+
+    yield make
+    for name in made:
+        apiserver.kubectl("delete", "node", name)
+
+
+def test_a_job_on_a_simulated_node_completes(apiserver, make_node):
     """A Job's pod runs and succeeds on a Node object that a test has created."""
-    apiserver.kubectl("create", "-f", "-", stdin=json.dumps({**NODE, "metadata": {"name": "plain"}}))
+    make_node("plain")
     apiserver.kubectl("create", "-f", "-", stdin=job("completes", "plain"))
     apiserver.kubectl("wait", "--for=condition=Complete", "job/completes", "--timeout=60s")
 
 
-def test_a_test_decides_how_a_pod_on_a_holding_node_ends(apiserver):
+def test_a_test_decides_how_a_pod_on_a_holding_node_ends(apiserver, make_node):
     """On a node named holding-… a pod stays Running until its status is patched, and its Job follows."""
-    apiserver.kubectl("create", "-f", "-", stdin=json.dumps({**NODE, "metadata": {"name": "holding-1"}}))
+    make_node("holding-1")
     apiserver.kubectl("create", "-f", "-", stdin=job("fails", "holding-1"))
     pods = ("pods", "--selector=job-name=fails")
     apiserver.kubectl("wait", "--for=create", *pods, "--timeout=60s")
