@@ -12,7 +12,7 @@ from tunesmith_api import ConditionType, ModelEndpointSpec, Reason, UriError, pa
 from tunesmith_api.enums import PoolClass
 from tunesmith_operator.conditions import Conditions
 from tunesmith_operator.drift import drifted
-from tunesmith_operator.kinds import Body
+from tunesmith_operator.kinds import DEPLOYMENT, Body
 from tunesmith_operator.modelendpoint.manifests import (
     DIGEST_ANNOTATION,
     KIND,
@@ -21,7 +21,6 @@ from tunesmith_operator.modelendpoint.manifests import (
     TEMPLATE_ANNOTATION,
     Facts,
     children,
-    deployment,
     needs,
     selector_labels,
     server_name,
@@ -96,8 +95,10 @@ def plan(body: Body, observed: Observed, now: datetime, images: Images) -> Plan:
         return Plan(_wire(body, status, conditions, observed))
     wanted = children(found)
     superfluous = _superfluous(observed.children, wanted)
-    _follow_rollout(found, observed, conditions)
-    _note_version(found, observed, status)
+    servers = next(one for one in wanted if one["kind"] == DEPLOYMENT.name)
+    rolled_out, message = _rollout(_deployment(body, observed), servers)
+    _follow_rollout(observed, conditions, message, rolled_out=rolled_out)
+    _note_version(found, observed, status, rolled_out=rolled_out)
     asks = observed.providers is None and conditions.is_true(ConditionType.READY) and found.spec.replicas.min > 0
     return Plan(
         _wire(body, status, conditions, observed),
@@ -177,8 +178,7 @@ def _superfluous(live: Children, wanted: tuple[Body, ...]) -> tuple[Body, ...]:
     return tuple(one for name, one in live.items() if name not in names)
 
 
-def _follow_rollout(facts: Facts, observed: Observed, conditions: Conditions) -> None:
-    rolled_out, message = _rollout(_deployment(facts.body, observed), deployment(facts))
+def _follow_rollout(observed: Observed, conditions: Conditions, message: str, *, rolled_out: bool) -> None:
     answers = _answers(observed)
     broken = _broken(observed.pods)
     if rolled_out:
@@ -236,10 +236,9 @@ def _is_answering(pod: PodFacts) -> bool:
     return pod.ready and not pod.deleting
 
 
-def _note_version(facts: Facts, observed: Observed, status: dict[str, Any]) -> None:
+def _note_version(facts: Facts, observed: Observed, status: dict[str, Any], *, rolled_out: bool) -> None:
     """The stable version: the newest once every server has it; until then the one that answers."""
     live = _deployment(facts.body, observed)
-    rolled_out, _ = _rollout(live, deployment(facts))
     if not rolled_out and "stable" in status and _answers(observed):
         return
     annotations: Mapping[str, str] = live["spec"]["template"]["metadata"].get("annotations", {}) if live else {}
