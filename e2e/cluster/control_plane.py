@@ -1,8 +1,9 @@
 """Etcd, API server, controller manager and scheduler."""
 
 import signal
+from urllib.parse import urlsplit
 
-from cluster import daemon, pki, tools
+from cluster import daemon, layout, pki, tools
 from cluster.errors import ClusterError
 from cluster.layout import NODE_IP, SERVICE_CIDR, Cluster
 
@@ -47,6 +48,14 @@ def restart_api_server(cluster: Cluster) -> None:
     if found is None or not found.alive:
         raise ClusterError(f"The API server of cluster {cluster.name!r} does not run.")
     daemon.stop(cluster.root, found, sig=signal.SIGKILL)
+    # The process counts as gone once its first thread is; the others may hold the listening socket a moment longer.
+    address = urlsplit(cluster.server)
+    daemon.wait_until(
+        "the API server's port",
+        lambda: layout.is_free(address.port or 443, address.hostname or "127.0.0.1"),
+        cluster.root,
+        seconds=20,
+    )
     daemon.start(cluster.root, found.name, found.argv, found.env)
     wait_ready(cluster)
 
@@ -108,6 +117,9 @@ def _controller_manager(cluster: Cluster) -> list[str]:
         "cluster-signing-key-file": keys / "ca.key",
         "use-service-account-credentials": "true",
         "leader-elect": "false",
+        # The default of 20 requests a second makes ten pods a second at most: benchmarks would measure this limit.
+        "kube-api-qps": 500,
+        "kube-api-burst": 1000,
     }
     return [tools.command("kube-controller-manager"), *_as_arguments(flags)]
 

@@ -162,12 +162,12 @@ def free_port_base(name: str) -> int:
     raise ClusterError("No free block of ports between 16443 and 26443; give one with --port-base.")
 
 
-def is_free(port: int) -> bool:
-    """Whether nothing listens on this loopback port."""
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether nothing listens on this port of an address of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True
