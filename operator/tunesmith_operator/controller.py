@@ -10,8 +10,8 @@ from datetime import datetime
 from tunesmith_operator.caches import Caches
 from tunesmith_operator.children import bring
 from tunesmith_operator.cluster import Cluster
-from tunesmith_operator.errors import ConflictError, NameConflictError, NotFoundError, RefusedError
-from tunesmith_operator.events import Recorder
+from tunesmith_operator.errors import ConflictError, NameConflictError, NotFoundError, RefusedError, UnavailableError
+from tunesmith_operator.events import Occurrence, Recorder
 from tunesmith_operator.kinds import BY_NAME, CLAIM, CONFIGMAP, Body, kind_of
 from tunesmith_operator.metrics import Metrics
 from tunesmith_operator.observing import Observer
@@ -56,6 +56,7 @@ class Controller:
         self._clock = clock
         self._written: dict[Key, Written] = {}
         self._gone: set[str] = set()
+        self._troubles: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one object to what its spec says; the seconds after which it wants to be seen again."""
@@ -64,10 +65,25 @@ class Controller:
         try:
             requeue = await self._reconcile(key)
             result = "requeue" if requeue is not None else "done"
+            self._troubles.pop(key, None)
+        except Exception as error:
+            self._tell_trouble(key, error)
+            raise
         finally:
             self._metrics.reconcile.labels(key.kind, result).inc()
             self._metrics.reconcile_seconds.labels(key.kind).observe(time.perf_counter() - begin)
         return requeue
+
+    def _tell_trouble(self, key: Key, error: Exception) -> None:
+        """Say on the object itself, once for each kind of trouble, that it is not being reconciled."""
+        trouble = f"{type(error).__name__}: {error}"
+        body = self._caches.get(key)
+        passing = isinstance(error, UnavailableError | ConflictError)
+        if passing or body is None or self._troubles.get(key) == trouble:
+            return
+        self._troubles[key] = trouble
+        message = f"The operator cannot reconcile this object and tries again: {trouble}"
+        self._recorder.tell(body, Occurrence("ReconcileFailed", message, warning=True), self._clock())
 
     async def _reconcile(self, key: Key) -> float | None:
         body = self._present(key)

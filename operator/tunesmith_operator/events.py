@@ -84,10 +84,14 @@ class Recorder:
     def record(self, owner: Body, before: Mapping[str, Any], after: Mapping[str, Any], now: datetime) -> None:
         """Tell what changed between two statuses of an object."""
         for occurrence in occurrences(before, after):
-            try:
-                self._backlog.put_nowait(event(owner, occurrence, now, self._instance))
-            except asyncio.QueueFull:
-                logger.warning("Too many events; one is dropped", extra={"reason": occurrence.reason})
+            self.tell(owner, occurrence, now)
+
+    def tell(self, owner: Body, occurrence: Occurrence, now: datetime) -> None:
+        """Tell one thing about an object."""
+        try:
+            self._backlog.put_nowait(event(owner, occurrence, now, self._instance))
+        except asyncio.QueueFull:
+            logger.warning("Too many events; one is dropped", extra={"reason": occurrence.reason})
 
     async def run(self) -> None:
         """Post events for ever."""
