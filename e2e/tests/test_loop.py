@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -167,10 +168,34 @@ def test_a_killed_server_fails_no_request_but_those_in_flight(product: deploy.To
     pods = deploy.wait_until("two servers are ready", both, timeout_seconds=120)
     service = product.get("service", "pair", NAMESPACE)
     url = f"http://{service['spec']['clusterIP']}/v1"
+    deploy.wait_until(
+        "kube-proxy sends requests to both servers",
+        lambda: knock(url) and all(answered(pod) for pod in pods),
+        timeout_seconds=60,
+        every_seconds=0.05,
+    )
     failures = load_while(url, lambda: product.kubectl(
         "delete", "pod", pods[0]["metadata"]["name"], "--namespace", NAMESPACE, "--wait=false"))  # fmt: skip
 
     assert failures == []
+
+
+def knock(url: str) -> bool:
+    """Sends one request; whether it was answered, which it is not before kube-proxy knows the Service."""
+    with openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=10) as fresh:
+        try:
+            fresh.chat.completions.create(model="pair", messages=[{"role": "user", "content": "hello"}], max_tokens=1)
+        except openai.APIConnectionError:
+            return False
+    return True
+
+
+def answered(pod: dict[str, Any]) -> bool:
+    """Whether a server has answered a chat request, by its own count."""
+    with urllib.request.urlopen(f"http://{pod['status']['podIP']}:8080/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    counts = [line for line in lines if line.startswith("tunesmith_requests_total") and 'outcome="success"' in line]
+    return any(float(line.rpartition(" ")[2]) > 0 for line in counts)
 
 
 def load_while(url: str, disturb: Any, *, seconds: float = 12, streams: int = 4) -> list[str]:
