@@ -6,7 +6,7 @@ The operator and local runs share it; what differs is only where inputs are moun
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tunesmith_api.catalog import CatalogModel, UnknownPresetError, find_preset
+from tunesmith_api.catalog import Architecture, CatalogModel, UnknownPresetError, find_preset
 from tunesmith_api.enums import ExportPrecision, Goal, Strategy, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec, SecretReference, TechniqueSpec
 from tunesmith_api.planner import (
@@ -90,6 +90,13 @@ def sources(spec: FineTuneJobSpec) -> Iterator[Source]:
         yield Source("spec.dataset.evaluation.uri", evaluation.uri, evaluation.secret_ref)
 
 
+def every_uri(spec: FineTuneJobSpec) -> Iterator[Source]:
+    """Every URI of the job: what it reads, then where it writes."""
+    yield from sources(spec)
+    if spec.output is not None:
+        yield Source("spec.output.uri", spec.output.uri, spec.output.secret_ref)
+
+
 def resolve(spec: FineTuneJobSpec) -> Resolution:
     """Resolve a spec.
 
@@ -121,8 +128,7 @@ def planned(spec: FineTuneJobSpec, model: CatalogModel | None) -> tuple[FineTune
 
 def _uri_problems(spec: FineTuneJobSpec) -> list[str]:
     found = []
-    outputs = [Source("spec.output.uri", spec.output.uri)] if spec.output else []
-    for source in (*sources(spec), *outputs):
+    for source in every_uri(spec):
         try:
             parse_uri(source.uri)
         except UriError as error:
@@ -165,17 +171,16 @@ def misfits(spec: FineTuneJobSpec, model: CatalogModel) -> list[str]:
     return found
 
 
-def sequence_length(spec: FineTuneJobSpec, model: CatalogModel) -> int:
+def sequence_length(spec: FineTuneJobSpec, model: Architecture) -> int:
     """The longest row in tokens that the job trains on."""
-    default = min(model.architecture.max_position_embeddings, DEFAULT_SEQUENCE_LENGTH)
-    return spec.training.max_sequence_length or default
+    return min(spec.training.max_sequence_length or DEFAULT_SEQUENCE_LENGTH, model.max_position_embeddings)
 
 
 def _estimated(spec: FineTuneJobSpec, reason: str, model: CatalogModel | None) -> Resolution:
     if model is None:
         unknown = "memory: not estimated, since the model's size is known only once prepare has fetched it"
         return Resolution(spec, None, None, None, (reason, unknown))
-    length = sequence_length(spec, model)
+    length = sequence_length(spec, model.architecture)
     batch = spec.training.batch_size
     memory = estimate_lora_memory(
         model.architecture, spec.technique.lora or LoraSpec(), batch_size=batch, sequence_length=length

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_api import FineTuneJobSpec, Scheme, parse_uri
-from tunesmith_operator.finetunejob.validation import uris_of
+from tunesmith_api.resolve import every_uri
 
 CONFIGMAPS_PATH = "/inputs/configmap"
 CLAIMS_PATH = "/inputs/pvc"
@@ -40,7 +40,8 @@ def mounts_of(spec: FineTuneJobSpec) -> Mounts:
     keys: dict[str, set[str]] = {}
     claims: set[str] = set()
     output_claims: set[str] = set()
-    for field, uri in uris_of(spec):
+    for source in every_uri(spec):
+        field, uri = source.field, source.uri
         location = parse_uri(uri)
         if location.scheme is Scheme.CONFIGMAP:
             inputs[uri] = f"{CONFIGMAPS_PATH}/{location.authority}/{location.path}"

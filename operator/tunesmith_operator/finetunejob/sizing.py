@@ -8,12 +8,12 @@ from tunesmith_api.enums import ExportPrecision
 from tunesmith_api.finetunejob import LoraSpec
 from tunesmith_api.jobconfig import Stage
 from tunesmith_api.planner import (
-    DEFAULT_SEQUENCE_LENGTH,
     FRAMEWORK_BYTES,
     estimate_export_memory,
     estimate_lora_memory,
 )
 from tunesmith_api.quantity import parse_quantity
+from tunesmith_api.resolve import sequence_length
 from tunesmith_operator.pools import Resources
 
 #: Head room above an estimate, and the least that a stage gets.
@@ -69,11 +69,6 @@ def size_job(spec: FineTuneJobSpec, model: Architecture | None, *, on_device: bo
         Stage.EXPORT: _with_margin(estimate_export_memory(model, quantized=quantized) + model.parameters * 8),
     }
     return Sizing(peak, model.parameters * WORKSPACE_BYTES_PER_WEIGHT + WORKSPACE_SLACK_BYTES, memory)
-
-
-def sequence_length(spec: FineTuneJobSpec, model: Architecture) -> int:
-    """The longest row in tokens that the training is planned for."""
-    return min(spec.training.max_sequence_length or DEFAULT_SEQUENCE_LENGTH, model.max_position_embeddings)
 
 
 def _with_margin(count: float) -> int:

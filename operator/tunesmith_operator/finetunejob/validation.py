@@ -1,6 +1,5 @@
 """What a FineTuneJob's spec can ask for that can never work: said before anything is created. Pure."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tunesmith_api import (
@@ -15,7 +14,7 @@ from tunesmith_api import (
     parse_uri,
     unsupported_job_fields,
 )
-from tunesmith_api.resolve import misfits
+from tunesmith_api.resolve import every_uri, misfits
 
 
 @dataclass(frozen=True)
@@ -26,24 +25,14 @@ class Problem:
     message: str
 
 
-def uris_of(spec: FineTuneJobSpec) -> Iterator[tuple[str, str]]:
-    """Every URI of a spec with the name of its field."""
-    fields = (
-        ("spec.model.uri", spec.model.uri),
-        ("spec.dataset.train.uri", spec.dataset.train.uri),
-        ("spec.dataset.evaluation.uri", spec.dataset.evaluation.uri),
-        ("spec.output.uri", spec.output.uri if spec.output else None),
-    )
-    return ((field, uri) for field, uri in fields if uri is not None)
-
-
 def find_problem(spec: FineTuneJobSpec) -> Problem | None:
     """The first reason why a spec cannot work in a cluster, or None."""
     return _uri_problem(spec) or _unsupported(spec) or _model_problem(spec)
 
 
 def _uri_problem(spec: FineTuneJobSpec) -> Problem | None:
-    for field, uri in uris_of(spec):
+    for source in every_uri(spec):
+        field, uri = source.field, source.uri
         try:
             location = parse_uri(uri)
         except UriError as error:
