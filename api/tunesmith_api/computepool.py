@@ -71,6 +71,8 @@ class ComputePoolSpec(Model):
     """The accelerator of each node."""
     price_per_hour: Annotated[float, Field(ge=0)] | None = None
     """Price of one node for one hour, in the currency of your choice."""
+    teraflops: Annotated[float, Field(gt=0)] | None = None
+    """Matrix arithmetic of one device, or of one node without, in 10^12 operations per second; gives time and cost."""
     execution_providers: Annotated[list[Identifier], Field(max_length=8)] = Field(default_factory=list)
     """ONNX Runtime execution providers of servers in this pool, in order of preference."""
     images: PoolImages = Field(default_factory=PoolImages)

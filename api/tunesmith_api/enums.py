@@ -57,6 +57,33 @@ class LoraInit(StrEnum):
     GAUSSIAN = "Gaussian"
     PISSA = "PiSSA"
     OLORA = "OLoRA"
+    LOFTQ = "LoftQ"
+
+
+class Quantization(StrEnum):
+    """How QLoRA stores the frozen base weights."""
+
+    NF4 = "NF4"
+    FP4 = "FP4"
+    HQQ = "HQQ"
+
+
+class PeftMethod(StrEnum):
+    """A method of the PEFT library beside the LoRA family."""
+
+    IA3 = "IA3"
+    ADALORA = "AdaLoRA"
+    VERA = "VeRA"
+    OFT = "OFT"
+    BOFT = "BOFT"
+    LOHA = "LoHa"
+    LOKR = "LoKr"
+    FOURIER_FT = "FourierFT"
+    HRA = "HRA"
+    LAYER_NORM = "LayerNorm"
+    PREFIX_TUNING = "PrefixTuning"
+    PROMPT_TUNING = "PromptTuning"
+    P_TUNING = "PTuning"
 
 
 class Strategy(StrEnum):
@@ -99,6 +126,37 @@ class Metric(StrEnum):
     EXACT_MATCH = "exact_match"
     TOKEN_ACCURACY = "token_accuracy"  # noqa: S105 - no secret
     PERPLEXITY = "perplexity"
+    ROUGE_L = "rouge_l"
+    F1 = "f1"
+    ACCURACY = "accuracy"
+    MACRO_F1 = "macro_f1"
+    ENTITY_PRECISION = "entity_precision"
+    ENTITY_RECALL = "entity_recall"
+    ENTITY_F1 = "entity_f1"
+    BLEU = "bleu"
+    CHRF = "chrf"
+    PARSE_RATE = "parse_rate"
+
+
+class Notation(StrEnum):
+    """A creative notation whose generations can be checked by parsing them."""
+
+    ABC = "ABC"
+    SVG = "SVG"
+
+
+class TrackerType(StrEnum):
+    """Where training metrics go beside the job's status."""
+
+    MLFLOW = "MLflow"
+    TENSORBOARD = "TensorBoard"
+
+
+class ExportFormat(StrEnum):
+    """ONNX: a model folder that serves. Adapter: the trained weights in PEFT's layout, which no endpoint serves."""
+
+    ONNX = "ONNX"
+    ADAPTER = "Adapter"
 
 
 class ExportPrecision(StrEnum):

@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     DIVERGED = 70
     GATE_FAILED = 71
     OUTPUT_NOT_WRITABLE = 74
+    WORKER_LOST = 75
     PREEMPTED = 143
 
 
@@ -28,6 +29,7 @@ class FailureCategory(StrEnum):
     DIVERGED = "Diverged"
     GATE_FAILED = "GateFailed"
     OUTPUT_NOT_WRITABLE = "OutputNotWritable"
+    WORKER_LOST = "WorkerLost"
     PREEMPTED = "Preempted"
     OUT_OF_MEMORY = "OutOfMemory"
     IMAGE_PULL = "ImagePull"
@@ -77,6 +79,12 @@ EXIT_MEANINGS: dict[ExitCode, ExitMeaning] = {
     ),
     ExitCode.OUTPUT_NOT_WRITABLE: ExitMeaning(
         FailureCategory.OUTPUT_NOT_WRITABLE, "Check the size and the permissions of the output and of the workspace."
+    ),
+    ExitCode.WORKER_LOST: ExitMeaning(
+        FailureCategory.WORKER_LOST,
+        "All workers start again from the last checkpoint; the lost worker's own exit code and log say why it ended.",
+        retryable=True,
+        counts=False,
     ),
     ExitCode.PREEMPTED: ExitMeaning(
         FailureCategory.PREEMPTED,

@@ -2,22 +2,27 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from tunesmith_api.compute import ComputeSpec
 from tunesmith_api.conditions import Condition
 from tunesmith_api.enums import (
     DataFormat,
+    ExportFormat,
     ExportPrecision,
     Goal,
     LoraInit,
     Metric,
+    Notation,
     Offload,
+    PeftMethod,
     Precision,
+    Quantization,
     Schedule,
     Strategy,
     Task,
     TechniqueType,
+    TrackerType,
 )
 from tunesmith_api.exits import FailureCategory
 from tunesmith_api.model import Model, Rule, exactly_one, immutable
@@ -81,6 +86,22 @@ class Columns(Model):
     """Column of the list of messages."""
     text: Identifier | None = None
     """Column of the text."""
+    label: Identifier | None = None
+    """Column of the label, or of the list of labels, of a text."""
+    tokens: Identifier | None = None
+    """Column of the list of tokens."""
+    tags: Identifier | None = None
+    """Column of the list of token labels, or of the list of character spans."""
+    context: Identifier | None = None
+    """Column of the passage that a question is about."""
+    question: Identifier | None = None
+    """Column of the question."""
+    answers: Identifier | None = None
+    """Column of the answers."""
+    source: Identifier | None = None
+    """Column of the text to translate."""
+    target: Identifier | None = None
+    """Column of the translation."""
 
 
 class DatasetSpec(Model):
@@ -107,17 +128,37 @@ class LoraSpec(Model):
     """Dropout on the adapter's input."""
     rank_stabilized: bool = False
     """Divide alpha by the square root of the rank (rsLoRA, Kalajdzievski 2023)."""
+    weight_decomposed: bool = False
+    """Train magnitude and direction apart (DoRA, Liu et al. 2024), on a quantised base too; type DoRA always does."""
+    learning_rate_ratio: Annotated[float, Field(ge=1, le=1000)] | None = None
+    """Learning rate of matrix B over that of matrix A (LoRA+, Hayou et al. 2024; 16 is its authors' choice)."""
     init: LoraInit = LoraInit.DEFAULT
     """How the adapter's matrices start."""
     target_modules: Annotated[list[Identifier], Field(min_length=1, max_length=32)] | None = None
     """Modules to adapt; all linear layers of the decoder unless said otherwise."""
 
 
+class QuantizationSpec(Model):
+    """How QLoRA stores the frozen base weights (Dettmers et al. 2023)."""
+
+    type: Quantization = Quantization.NF4
+    """Data type of the frozen weights."""
+    double_quantization: bool = True
+    """Quantise the block constants too, which saves 0.37 bits per weight."""
+
+
+class FullSpec(Model):
+    """Full fine-tuning, of all layers or of the last ones."""
+
+    last_layers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Train only the last layers, the final norm and the head; every weight unless said otherwise."""
+
+
 class PeftSpec(Model):
     """Any other method of the PEFT library, by its name."""
 
-    method: Identifier
-    """Name of the method, such as IA3."""
+    method: PeftMethod
+    """The method."""
     config: Annotated[dict[Identifier, float | str | bool], Field(max_length=32)] = Field(default_factory=dict)
     """Options that go to the method's configuration class."""
 
@@ -142,6 +183,26 @@ class TechniqueSpec(Model):
             field_path=".type",
         ),
         Rule(
+            cel="!has(self.quantization) || self.type == 'QLoRA'",
+            message="technique.quantization goes with type QLoRA",
+            holds=lambda t: t.quantization is None or t.type is TechniqueType.QLORA,
+            field_path=".quantization",
+        ),
+        Rule(
+            cel="!has(self.full) || self.type == 'Full'",
+            message="technique.full goes with type Full",
+            holds=lambda t: t.full is None or t.type is TechniqueType.FULL,
+            field_path=".full",
+        ),
+        Rule(
+            cel="!has(self.lora) || !self.lora.weightDecomposed || self.type in ['QLoRA', 'DoRA']",
+            message="technique.lora.weightDecomposed goes with type DoRA or QLoRA",
+            holds=lambda t: (
+                t.lora is None or not t.lora.weight_decomposed or t.type in {TechniqueType.QLORA, TechniqueType.DORA}
+            ),
+            field_path=".lora.weightDecomposed",
+        ),
+        Rule(
             cel="!has(self.goal) || self.type == 'Auto'",
             message="technique.goal goes with type Auto only",
             holds=lambda t: t.goal is None or t.type is TechniqueType.AUTO,
@@ -155,21 +216,65 @@ class TechniqueSpec(Model):
     """What Auto optimises for; Balanced unless said otherwise."""
     lora: LoraSpec | None = None
     """Settings of the LoRA family."""
+    quantization: QuantizationSpec | None = None
+    """How QLoRA stores the base weights; NF4 with double quantisation unless said otherwise."""
+    full: FullSpec | None = None
+    """Settings of full fine-tuning."""
     peft: PeftSpec | None = None
     """Settings of another PEFT method."""
 
 
 class DistributionSpec(Model):
-    """How many workers train, and how they share the work."""
+    """How many processes train, and how they share the work."""
+
+    rules: ClassVar = (
+        Rule(
+            cel="self.strategy != 'None' || (self.workers == 1 && self.processesPerWorker == 1)",
+            message="strategy None is one process; use DDP or DeepSpeed with several, or Auto",
+            holds=lambda d: d.strategy is not Strategy.NONE or d.processes == 1,
+            field_path=".strategy",
+        ),
+        Rule(
+            cel="!has(self.zeroStage) || self.strategy == 'DeepSpeed'",
+            message="zeroStage goes with strategy DeepSpeed",
+            holds=lambda d: d.zero_stage is None or d.strategy is Strategy.DEEPSPEED,
+            field_path=".zeroStage",
+        ),
+        Rule(
+            cel="self.offload == 'None' || self.strategy == 'DeepSpeed'",
+            message="offload goes with strategy DeepSpeed",
+            holds=lambda d: d.offload is Offload.NONE or d.strategy is Strategy.DEEPSPEED,
+            field_path=".offload",
+        ),
+        Rule(
+            cel="self.offload != 'Optimizer' || !has(self.zeroStage) || self.zeroStage >= 1",
+            message="offload Optimizer needs zeroStage 1, 2 or 3: stage 0 shares nothing out that could be moved",
+            holds=lambda d: d.offload is not Offload.OPTIMIZER or d.zero_stage is None or d.zero_stage >= 1,
+            field_path=".offload",
+        ),
+        Rule(
+            cel="self.offload != 'All' || (has(self.zeroStage) && self.zeroStage == 3)",
+            message="offload All moves the weights too, which only zeroStage 3 can; use offload Optimizer",
+            holds=lambda d: d.offload is not Offload.ALL or d.zero_stage == 3,
+            field_path=".offload",
+        ),
+    )
 
     strategy: Strategy = Strategy.AUTO
-    """How the workers share the training; Auto means None for one worker."""
+    """How the processes share the training; Auto means None for one and DDP for several."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Number of training pods."""
+    processes_per_worker: Annotated[int, Field(ge=1, le=64)] = 1
+    """Training processes in each pod, one per device; on a CPU pool they share the pod's cores."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
-    """DeepSpeed's ZeRO stage."""
+    """What DeepSpeed shares out: 1 optimizer states, 2 also gradients (the default), 3 also weights; 0 nothing."""
     offload: Offload = Offload.NONE
     """What DeepSpeed keeps in host memory."""
+
+    @property
+    def processes(self) -> int:
+        """Training processes in all."""
+        return self.workers * self.processes_per_worker
 
 
 class EarlyStopping(Model):
@@ -182,14 +287,14 @@ class EarlyStopping(Model):
 
 
 class TrainingSpec(Model):
-    """Hyperparameters: plain numbers, with defaults that suit LoRA."""
+    """Hyperparameters: plain numbers."""
 
     epochs: Annotated[float, Field(gt=0, le=10000)] = 3
     """Passes over the training rows; maxSteps wins where it is lower."""
     max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Upper bound of optimizer steps."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    """Peak learning rate."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate; the technique's own unless said otherwise."""
     schedule: Schedule = Schedule.COSINE
     """How the learning rate changes over the run."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.03
@@ -199,7 +304,7 @@ class TrainingSpec(Model):
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1
     """Gradients are scaled down to this norm."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
-    """Rows per forward pass and worker."""
+    """Rows per forward pass and training process."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=65536)] = 1
     """Forward passes per optimizer step."""
     max_sequence_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
@@ -242,6 +347,8 @@ class GenerationSpec(Model):
     """Evaluation rows to generate for, from the first on; 0 leaves exact match out."""
     max_new_tokens: Annotated[int, Field(ge=1, le=32768)] = 128
     """Longest answer in tokens."""
+    notation: Notation | None = None
+    """Parse each generation as this notation, for the metric parse_rate."""
 
 
 class EvaluationSpec(Model):
@@ -256,6 +363,8 @@ class EvaluationSpec(Model):
 class ExportSpec(Model):
     """How the model becomes an ONNX model."""
 
+    format: ExportFormat = ExportFormat.ONNX
+    """What is published."""
     precision: ExportPrecision = ExportPrecision.BALANCED
     """Exact fp32, Quality int8, Balanced int4 with int8 for sensitive layers, Fast int4."""
 
@@ -282,6 +391,28 @@ class QueueSpec(Model):
     """The workload's priority class."""
 
 
+class Tracker(Model):
+    """A place that training metrics are sent to; one that is down costs a warning, never the run."""
+
+    rules: ClassVar = (
+        Rule(
+            cel="self.type == 'TensorBoard' || has(self.uri)",
+            message="tracking of type MLflow needs uri, the tracking server's address",
+            holds=lambda t: t.type is TrackerType.TENSORBOARD or t.uri is not None,
+            field_path=".uri",
+        ),
+    )
+
+    type: TrackerType
+    """Kind of the tracker; TensorBoard writes its event files into the workspace."""
+    uri: Annotated[str, StringConstraints(min_length=6, max_length=1024)] | None = None
+    """Tracking server, such as http://mlflow:5000 or azureml://region.api.azureml.ms/mlflow/v1.0/..."""
+    experiment: Identifier | None = None
+    """Experiment that the run goes to; the job's namespace unless said otherwise."""
+    secret_ref: SecretReference | None = None
+    """Credentials: keys username and password, or token."""
+
+
 class WorkspaceSpec(Model):
     """The job's own volume: fetched inputs, checkpoints, reports and the exported model."""
 
@@ -289,15 +420,19 @@ class WorkspaceSpec(Model):
     """Size of the claim; planned from the model unless said otherwise."""
     storage_class_name: ObjectName | None = None
     """Storage class of the claim; the cluster's default unless said otherwise."""
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] | None = None
+    """Access mode of the claim; ReadWriteMany for several workers unless said otherwise, else ReadWriteOnce."""
 
 
 class FineTuneJobSpec(Model):
     """What to tune, on what data, how, where, and what to do with the result."""
 
-    rules: ClassVar = immutable(
-        *("model", "task", "dataset", "technique", "distribution", "training", "compute", "evaluation", "export"),
-        *("output", "workspace", "serve", "queue", "backoff_limit", "active_deadline_seconds"),
-        way_out="a FineTuneJob runs once, so create a new one (suspend and ttlSecondsAfterFinished may change)",
+    rules: ClassVar = (
+        immutable(
+            *("model", "task", "dataset", "technique", "distribution", "training", "compute", "evaluation", "export"),
+            *("output", "workspace", "tracking", "serve", "queue", "backoff_limit", "active_deadline_seconds"),
+            way_out="a FineTuneJob runs once, so create a new one (suspend and ttlSecondsAfterFinished may change)",
+        ),
     )
 
     model: ModelSource
@@ -322,6 +457,8 @@ class FineTuneJobSpec(Model):
     """Where the exported model goes."""
     workspace: WorkspaceSpec = Field(default_factory=WorkspaceSpec)
     """The job's own volume."""
+    tracking: Annotated[list[Tracker], Field(max_length=4)] = Field(default_factory=list)
+    """Where metrics go beside the status."""
     serve: EndpointTemplate | None = None
     """Create a ModelEndpoint that serves the result; `{}` takes every default."""
     queue: QueueSpec | None = None
@@ -402,6 +539,26 @@ class Scores(Model):
     """Share of completion tokens that the model ranks first."""
     exact_match: float | None = None
     """Share of rows whose greedy answer equals the reference, white space at the ends aside."""
+    rouge_l: float | None = None
+    """Mean F-measure of the longest common subsequence of words of answer and reference (Lin 2004)."""
+    f1: float | None = None
+    """Question answering: mean F1 over the words of answer and reference (Rajpurkar et al. 2016)."""
+    accuracy: float | None = None
+    """Classification: share of rows whose label, or whose whole set of labels, is right."""
+    macro_f1: float | None = None
+    """Classification: mean over the classes of the F1 of each."""
+    entity_precision: float | None = None
+    """Named entities: share of the found ones that are right in span and type."""
+    entity_recall: float | None = None
+    """Named entities: share of the reference's that were found in span and type."""
+    entity_f1: float | None = None
+    """Named entities: harmonic mean of precision and recall."""
+    bleu: float | None = None
+    """Translation: corpus BLEU of sacrebleu, 0 to 100 (Papineni et al. 2002)."""
+    chrf: float | None = None
+    """Translation: chrF of sacrebleu, 0 to 100 (Popovic 2015)."""
+    parse_rate: float | None = None
+    """Creative notations: share of the generations that parse."""
 
 
 class GateResult(Model):
@@ -442,18 +599,18 @@ class Parity(Model):
 
 
 class ArtifactStatus(Model):
-    """The exported model."""
+    """What was published: a model folder, or with export.format Adapter the adapter's folder."""
 
     uri: Uri
-    """Where the model folder lies."""
+    """Where the folder lies."""
     digest: Identifier
     """SHA-256 over the folder's files."""
     size_bytes: int
     """Size of the folder."""
-    precision: ExportPrecision
-    """Precision of the weights."""
-    parity: Parity
-    """How close it is to the torch model."""
+    precision: ExportPrecision | None = None
+    """Precision of the weights; absent for an adapter, which has the training's."""
+    parity: Parity | None = None
+    """How close it is to the torch model; absent for an adapter, which is the torch model's own."""
 
 
 class FailureStatus(Model):

@@ -23,6 +23,11 @@ TERMINATION_LOG_VARIABLE = "TUNESMITH_TERMINATION_LOG"
 #: Where the train stage serves /progress and /metrics; 0 in the environment variable turns it off.
 PROGRESS_PORT = 8081
 PROGRESS_PORT_VARIABLE = "TUNESMITH_PROGRESS_PORT"
+#: The index of this pod among the workers; Kubernetes sets it in the pods of an Indexed Job.
+WORKER_INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
+#: Where the workers meet: host:port of worker 0, under a name that stays when its pod is replaced.
+RENDEZVOUS_VARIABLE = "TUNESMITH_RENDEZVOUS"
+RENDEZVOUS_PORT = 29500
 
 
 class Stage(StrEnum):

@@ -1,4 +1,4 @@
-"""The reference pages below `docs/reference`, generated from the CRDs: one table for each object.
+"""The reference pages below `docs/reference`, generated from the CRDs and the tables of the contract.
 
 `python -m tunesmith_api.reference FOLDER` writes them below FOLDER, the repository's root.
 """
@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_api.crd import crd
+from tunesmith_api.enums import Task
 from tunesmith_api.exits import CRASHED, EXIT_MEANINGS, ExitMeaning
 from tunesmith_api.resource import API_VERSION, KINDS, Kind
+from tunesmith_api.tasks import TASKS, ModelKind
+from tunesmith_api.technique_page import TECHNIQUES_PAGE, filled
 
 REFERENCE_FOLDER = Path("docs/reference")
 _BOUNDS = {"minimum": "at least {}", "maximum": "at most {}", "maxItems": "at most {} items", "pattern": "matches `{}`"}
@@ -82,16 +85,35 @@ def _exit_row(code: str, meaning: ExitMeaning) -> str:
     return f"| {code} | {meaning.category} | {again} | {counts} | {meaning.resolution} |"
 
 
+def tasks_page() -> str:
+    """The page of the tasks, in Markdown: a row for each kind of model that can learn each."""
+    head = (
+        "# Tasks\n\nWhat each `spec.task` takes on each kind of model, and what is measured; how it works:"
+        " [Tasks](../tasks.md).\n\n| task | model | formats, as Auto tries them | metrics |\n| --- | --- | --- | --- |"
+    )
+    return "\n".join([head, *(_task_row(task, kind) for task, kinds in TASKS.items() for kind in kinds), ""])
+
+
+def _task_row(task: Task, kind: ModelKind) -> str:
+    row = TASKS[task][kind]
+    cells = [", ".join(f"`{name}`" for name in names) for names in (row.formats, row.metrics)]
+    return f"| `{task}` | {kind} | {' | '.join(cells)} |"
+
+
 def pages() -> dict[Path, str]:
     """Every generated page by its path below the repository's root."""
     kinds = {REFERENCE_FOLDER / f"{kind.name.lower()}.md": reference_page(kind) for kind in KINDS.values()}
-    return kinds | {REFERENCE_FOLDER / "exit-codes.md": exit_codes_page()}
+    return kinds | {
+        REFERENCE_FOLDER / "exit-codes.md": exit_codes_page(),
+        REFERENCE_FOLDER / "tasks.md": tasks_page(),
+    }
 
 
 def main() -> None:
     """Write the pages below the folder that the command line names."""
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    for path, text in pages().items():
+    written = root / TECHNIQUES_PAGE
+    for path, text in (pages() | {TECHNIQUES_PAGE: filled(written.read_text())}).items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
 

@@ -55,6 +55,21 @@ class Sample(Model):
     """The answer that the data set gives."""
 
 
+class ClassScores(Model):
+    """How well one class, or one type of entity, is found."""
+
+    label: str
+    """Name of the class."""
+    precision: float
+    """Share of the found ones that are right."""
+    recall: float
+    """Share of the wanted ones that were found."""
+    f1: float
+    """Harmonic mean of both."""
+    support: int
+    """How often the evaluation rows want it."""
+
+
 class TrainReport(Model):
     """What the train stage did."""
 
@@ -82,23 +97,25 @@ class TrainReport(Model):
     """Arithmetic that was used."""
     resumed_from_step: int | None = None
     """Step of the checkpoint that the last run started from."""
+    classes: list[ClassScores] = Field(default_factory=list)
+    """The tuned model by class or entity type, for tasks that have them."""
 
 
 class ExportReport(Model):
-    """What the export stage did; lies in the model folder."""
+    """What the export stage did; lies in the model folder, or in the adapter's."""
 
     job: Identifier
     """Name of the FineTuneJob."""
     model: Message
     """The base model's preset or URI."""
     artifact: ArtifactStatus
-    """The exported model."""
-    parity: Parity
-    """How close it is to the merged torch model."""
-    exported: Scores
-    """Metrics of the exported model."""
+    """What was published."""
+    parity: Parity | None = None
+    """How close the ONNX model is to the merged torch model; absent for an adapter."""
+    exported: Scores | None = None
+    """Metrics of the ONNX model; absent for an adapter, whose are the tuned model's."""
     gates: list[GateResult]
-    """How the gates came out on the exported model."""
+    """How the gates came out on the ONNX model, or on the tuned one for an adapter."""
     versions: Annotated[dict[str, str], Field(max_length=32)]
     """Versions of the libraries that made it."""
 

@@ -58,8 +58,12 @@ def _default(value: Any) -> Any:
 
 
 def _validation(rule: Rule) -> dict[str, Any]:
-    path = {"fieldPath": rule.field_path} if rule.field_path else {}
-    return {"rule": rule.cel, "message": rule.message, **path}
+    found = {"rule": rule.cel, "message": rule.message}
+    if rule.message_cel:
+        found["messageExpression"] = rule.message_cel
+    if rule.field_path:
+        found["fieldPath"] = rule.field_path
+    return found
 
 
 def structural(model: type[BaseModel], *, defaults: bool = True) -> dict[str, Any]:

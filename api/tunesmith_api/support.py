@@ -5,31 +5,20 @@ from dataclasses import dataclass
 
 from tunesmith_api.catalog import load_catalog
 from tunesmith_api.enums import (
-    DataFormat,
-    LoraInit,
-    Offload,
+    Precision,
     RolloutStrategy,
     Strategy,
-    Task,
-    TechniqueType,
 )
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.modelendpoint import EndpointTemplate, ModelEndpointSpec
-from tunesmith_api.uri import READABLE, SERVABLE, WRITABLE, Scheme, parse_uri
+from tunesmith_api.tasks import ModelKind, model_kind
+from tunesmith_api.uri import MODEL_READABLE, READABLE, SERVABLE, WRITABLE, Scheme, parse_uri
 
-TASKS = frozenset({Task.CHAT, Task.TEXT_GENERATION})
-TECHNIQUES = frozenset({TechniqueType.AUTO, TechniqueType.LORA})
-FORMATS = frozenset(
-    {
-        DataFormat.AUTO,
-        DataFormat.MESSAGES,
-        DataFormat.PROMPT_COMPLETION,
-        DataFormat.ALPACA,
-        DataFormat.SHARE_GPT,
-        DataFormat.TEXT,
-    }
+#: Why an encoder is not served; prepare says it of a model by URI, whose kind it alone knows.
+NO_ENCODER_SERVER = (
+    "the server runs causal models, no encoders and no encoder-decoder models; leave serve out and read the exported"
+    " model with ONNX Runtime"
 )
-INITS = frozenset({LoraInit.DEFAULT, LoraInit.GAUSSIAN})
 
 
 @dataclass(frozen=True)
@@ -72,26 +61,14 @@ def _job_model(spec: FineTuneJobSpec) -> list[Unsupported]:
     return [Unsupported("spec.model.preset", model.name, _one_of(frozenset(known)))]
 
 
-def _job_enums(spec: FineTuneJobSpec) -> list[Unsupported]:
-    found = _enum("spec.task", spec.task, TASKS)
-    found += _enum("spec.technique.type", spec.technique.type, TECHNIQUES)
-    found += _enum("spec.dataset.format", spec.dataset.format, FORMATS)
-    if spec.technique.lora is not None:
-        found += _enum("spec.technique.lora.init", spec.technique.lora.init, INITS)
-    return found
-
-
 def _job_distribution(spec: FineTuneJobSpec) -> list[Unsupported]:
-    allowed = frozenset({Strategy.AUTO, Strategy.NONE})
-    found = _enum("spec.distribution.strategy", spec.distribution.strategy, allowed)
-    if spec.distribution.workers > 1:
-        found.append(Unsupported("spec.distribution.workers", str(spec.distribution.workers), "use 1"))
-    found += _absent("spec.distribution.zeroStage", spec.distribution.zero_stage is not None, "leave it out")
-    return found + _enum("spec.distribution.offload", spec.distribution.offload, frozenset({Offload.NONE}))
+    if spec.distribution.strategy is Strategy.DEEPSPEED and spec.training.precision is Precision.FP16:
+        return [Unsupported("spec.training.precision", "FP16 with DeepSpeed", "use BF16 or FP32")]
+    return []
 
 
 def _job_uris(spec: FineTuneJobSpec) -> list[Unsupported]:
-    found = _uri("spec.model.uri", spec.model.uri, READABLE)
+    found = _uri("spec.model.uri", spec.model.uri, MODEL_READABLE)
     found += _uri("spec.dataset.train.uri", spec.dataset.train.uri, READABLE)
     found += _uri("spec.dataset.evaluation.uri", spec.dataset.evaluation.uri, READABLE)
     return found + _uri("spec.output.uri", spec.output.uri if spec.output else None, WRITABLE)
@@ -103,12 +80,16 @@ def _job_fields(spec: FineTuneJobSpec) -> list[Unsupported]:
 
 
 def _serve(spec: FineTuneJobSpec) -> list[Unsupported]:
-    return [] if spec.serve is None else unsupported_endpoint_fields(spec.serve, "spec.serve")
+    if spec.serve is None:
+        return []
+    model = load_catalog().get(spec.model.preset or "")
+    if model is not None and model_kind({"model_type": model.family}) is ModelKind.ENCODER:
+        return [Unsupported("spec.serve", "serving an encoder", NO_ENCODER_SERVER)]
+    return unsupported_endpoint_fields(spec.serve, "spec.serve")
 
 
 _JOB_CHECKS: tuple[Callable[[FineTuneJobSpec], list[Unsupported]], ...] = (
     _job_model,
-    _job_enums,
     _job_distribution,
     _job_uris,
     _job_fields,

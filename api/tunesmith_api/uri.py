@@ -1,5 +1,6 @@
 """One way to say where a thing is: the URIs of models, data sets and outputs."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -25,9 +26,11 @@ class Scheme(StrEnum):
 
 
 #: Schemes that a training stage can read a model or a data set from in this release.
-READABLE = frozenset({Scheme.HF, Scheme.HTTPS, Scheme.PVC, Scheme.CONFIGMAP, Scheme.FILE})
+READABLE = frozenset(Scheme)
+#: The same for a model, which is a folder.
+MODEL_READABLE = READABLE - {Scheme.HTTPS, Scheme.CONFIGMAP}
 #: Schemes that the export stage can write to in this release.
-WRITABLE = frozenset({Scheme.PVC, Scheme.FILE})
+WRITABLE = frozenset({Scheme.S3, Scheme.GS, Scheme.AZ, Scheme.OCI, Scheme.PVC, Scheme.FILE})
 #: Schemes that an endpoint can serve a model folder from in this release.
 SERVABLE = frozenset({Scheme.PVC, Scheme.OCI})
 
@@ -48,13 +51,17 @@ class Location:
         scheme: where it points to.
         authority: the host, bucket, claim, ConfigMap, registry or job name; the organisation for `hf://`.
         path: what follows, without a leading slash (with it for `file://`).
-        revision: the part behind `@` of an `hf://` URI, or an empty string.
+        revision: the part behind `@` of an `hf://` or `oci://` URI, or an empty string.
+        tag: the part behind `:` of an `oci://` URI, or an empty string.
+        digest: the SHA-256 that a fragment `#sha256=` asks for, in hexadecimal, or an empty string.
     """
 
     scheme: Scheme
     authority: str
     path: str
     revision: str = ""
+    tag: str = ""
+    digest: str = ""
 
 
 def parse_uri(uri: str) -> Location:
@@ -71,12 +78,39 @@ def parse_uri(uri: str) -> Location:
         if not rest.startswith("/"):
             raise UriError(f"{uri!r}: file:// needs an absolute path, as in file:///data/train.jsonl")
         return Location(scheme, "", rest)
+    rest, digest = _split_digest(uri, scheme, rest)
     authority, _, path = rest.partition("/")
-    revision = ""
-    if scheme is Scheme.HF:
+    revision, tag = "", ""
+    if scheme in {Scheme.HF, Scheme.OCI}:
         path, _, revision = path.partition("@")
+    if scheme is Scheme.OCI:
+        path, _, tag = path.partition(":")
     _require_parts(uri, scheme, authority, path)
-    return Location(scheme, authority, path, revision)
+    return Location(scheme, authority, path, revision, tag, digest)
+
+
+def _split_digest(uri: str, scheme: Scheme, rest: str) -> tuple[str, str]:
+    """What precedes the fragment, and the SHA-256 that the fragment asks for."""
+    if scheme not in _DIGESTED:
+        return rest, ""
+    rest, separator, fragment = rest.partition("#")
+    digest = re.fullmatch(r"sha256=([0-9a-f]{64})", fragment)
+    if separator and digest is None:
+        raise UriError(f"{uri!r}: a fragment states the file's digest; write #sha256= and 64 hexadecimal digits")
+    return rest, digest[1] if digest else ""
+
+
+def require_output(uri: str) -> None:
+    """Refuse a URI that names no place to write to.
+
+    Raises:
+        UriError: it cannot be understood, names content by its digest, or a bucket without a folder.
+    """
+    location = parse_uri(uri)
+    if location.revision or location.digest:
+        raise UriError(f"{uri!r} names content by its digest and cannot be written; write a tag")
+    if location.scheme in {Scheme.S3, Scheme.GS, Scheme.AZ} and not location.path.strip("/"):
+        raise UriError(f"{uri!r} is a whole bucket; write {location.scheme}://bucket/folder")
 
 
 _SHAPES = {
@@ -84,6 +118,7 @@ _SHAPES = {
     Scheme.CONFIGMAP: "configmap://name/key",
     Scheme.OCI: "oci://registry/repository[:tag|@digest]",
 }
+_DIGESTED = frozenset({Scheme.HTTPS, Scheme.S3, Scheme.GS, Scheme.AZ})
 _PATHLESS = frozenset({Scheme.JOB, Scheme.PVC, Scheme.HTTPS, Scheme.S3, Scheme.GS, Scheme.AZ})
 
 

@@ -1,0 +1,55 @@
+"""What a job needs before anything is spent: what fits, how long it takes, what it costs, and what Auto makes of it.
+
+Pure arithmetic over the catalog's numbers and the job's spec; the operator, the command line and the trainer share it.
+"""
+
+from tunesmith_api.planner.auto import ANYWHERE, Settled, settle
+from tunesmith_api.planner.choice import MARGIN, Choice, DataSize, PoolOffer, Row, choose_row, estimate_spending, table
+from tunesmith_api.planner.job import estimate_job, export_bytes, sequence_length, sharding_of, workload_of
+from tunesmith_api.planner.memory import (
+    DEFAULT_SEQUENCE_LENGTH,
+    FRAMEWORK_BYTES,
+    GENERATION_TOKENS,
+    MemoryEstimate,
+    Sharding,
+    Workload,
+    estimate_export_memory,
+    estimate_memory,
+)
+from tunesmith_api.planner.throughput import Spending, spending
+from tunesmith_api.planner.trained import shapes_of, trained_parameters
+from tunesmith_api.shapes import linear_widths, lora_parameters, widest_rank
+
+__all__ = [
+    "ANYWHERE",
+    "DEFAULT_SEQUENCE_LENGTH",
+    "FRAMEWORK_BYTES",
+    "GENERATION_TOKENS",
+    "MARGIN",
+    "Choice",
+    "DataSize",
+    "MemoryEstimate",
+    "PoolOffer",
+    "Row",
+    "Settled",
+    "Sharding",
+    "Spending",
+    "Workload",
+    "choose_row",
+    "estimate_export_memory",
+    "estimate_job",
+    "estimate_memory",
+    "estimate_spending",
+    "export_bytes",
+    "linear_widths",
+    "lora_parameters",
+    "sequence_length",
+    "settle",
+    "shapes_of",
+    "sharding_of",
+    "spending",
+    "table",
+    "trained_parameters",
+    "widest_rank",
+    "workload_of",
+]

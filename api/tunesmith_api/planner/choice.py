@@ -1,0 +1,248 @@
+"""The table of technique and pool, scored by the job's goal: what Auto chooses, and why. Pure functions over rows."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from tunesmith_api.catalog import Architecture
+from tunesmith_api.enums import Goal, PoolClass, TechniqueType
+from tunesmith_api.finetunejob import FineTuneJobSpec, TechniqueSpec
+from tunesmith_api.misfits import refusals
+from tunesmith_api.planner.candidates import CANDIDATES, Candidate
+from tunesmith_api.planner.job import estimate_job, export_bytes, workload_of
+from tunesmith_api.planner.memory import MemoryEstimate
+from tunesmith_api.planner.throughput import Spending, spending, training_tokens
+from tunesmith_api.planner.trained import shapes_of, trained_parameters
+from tunesmith_api.support import unsupported_job_fields
+
+#: Room above an estimate that a pod asks for: data whose answers fill more of a row than was assumed needs it.
+MARGIN = 1.2
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class PoolOffer:
+    """What a pool has for one worker; None where it is not known.
+
+    Attributes:
+        name: the pool's.
+        device_class: what it trains on.
+        host_bytes: memory of its largest node.
+        device_bytes: memory of one device; None on a CPU pool.
+        price_per_hour: of one node.
+        teraflops: matrix arithmetic of one worker.
+    """
+
+    name: str
+    device_class: PoolClass = PoolClass.CPU
+    host_bytes: int | None = None
+    device_bytes: int | None = None
+    price_per_hour: float | None = None
+    teraflops: float | None = None
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """What is known of the training rows: their number and tokens."""
+
+    rows: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One technique on one pool.
+
+    Attributes:
+        name: the candidate's name, or the technique's that was asked for.
+        technique: its spec.
+        quality: accuracy in PEFT's benchmark; None for a technique that was asked for.
+        balanced: place in the order of goal Balanced.
+        pool: where.
+        memory: of one training process.
+        host_bytes: what a worker's pod needs of the host.
+        device_bytes: what a process needs of a device; 0 without.
+        trained: weights that are trained.
+        spending: time and cost.
+        fits: whether it fits; None where the pool's memory is not known.
+    """
+
+    name: str
+    technique: TechniqueSpec
+    quality: float | None
+    balanced: int
+    pool: PoolOffer
+    memory: MemoryEstimate
+    host_bytes: int
+    device_bytes: int
+    trained: int
+    spending: Spending
+    fits: bool | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen row and why, a sentence each."""
+
+    row: Row
+    reasons: tuple[str, ...]
+
+
+def candidates_for(spec: FineTuneJobSpec, model: Architecture | None) -> list[tuple[Candidate | None, TechniqueSpec]]:
+    """The techniques of a job's table: the one that is asked for, or with Auto those that this release can run."""
+    asked = spec.technique
+    if asked.type is not TechniqueType.AUTO:
+        return [(None, asked)]
+    if asked.lora is not None:
+        return [(None, TechniqueSpec(type=TechniqueType.LORA, lora=asked.lora))]
+    goal = asked.goal or Goal.BALANCED
+    every = [(one, one.technique(model)) for one in CANDIDATES if one.only in {None, goal}]
+    return [(one, technique) for one, technique in every if _can_run(spec, technique, model)]
+
+
+def _can_run(spec: FineTuneJobSpec, technique: TechniqueSpec, model: Architecture | None) -> bool:
+    """Whether neither the release nor the job's other fields nor the model stand against a technique."""
+    job = spec.model_copy(update={"technique": technique})
+    if any(found.field.startswith("spec.technique") for found in unsupported_job_fields(job)):
+        return False
+    return not (refusals(job) if model is None else refusals(job, model.kind, shapes_of(model)))
+
+
+def table(
+    spec: FineTuneJobSpec, model: Architecture, pools: Sequence[PoolOffer], data: DataSize | None = None
+) -> list[Row]:
+    """Every technique of the job on every pool."""
+    candidates = candidates_for(spec, model)
+    return [
+        _row(candidate, spec.model_copy(update={"technique": technique}), model, pool, data or DataSize())
+        for candidate, technique in candidates
+        for pool in pools
+    ]
+
+
+def _row(
+    candidate: Candidate | None, job: FineTuneJobSpec, model: Architecture, pool: PoolOffer, data: DataSize
+) -> Row:
+    technique = job.technique
+    on_device = pool.device_bytes is not None or pool.device_class is PoolClass.GPU
+    memory = estimate_job(job, model, device=on_device)
+    host = memory.host if on_device else memory.total * job.distribution.processes_per_worker
+    device = memory.total if on_device else 0
+    exports = export_bytes(job, model) if pool.device_class is PoolClass.CPU else 0  # elsewhere it runs on CPU nodes
+    return Row(
+        name=candidate.name if candidate else str(technique.peft.method if technique.peft else technique.type),
+        technique=technique,
+        quality=candidate.quality if candidate else None,
+        balanced=candidate.balanced if candidate else 0,
+        pool=pool,
+        memory=memory,
+        host_bytes=host,
+        device_bytes=device,
+        trained=trained_parameters(model, technique),
+        spending=estimate_spending(job, model, pool, data),
+        fits=_fits(pool, max(host, exports), device),
+    )
+
+
+def estimate_spending(job: FineTuneJobSpec, model: Architecture, pool: PoolOffer, data: DataSize) -> Spending:
+    """Time and cost of a resolved job on a pool."""
+    work = workload_of(job, model, autocast=False)
+    return spending(
+        model,
+        job.technique,
+        work,
+        tokens=training_tokens(job, work, data.tokens, data.rows),
+        teraflops=pool.teraflops,
+        device_class=pool.device_class,
+        price_per_hour=pool.price_per_hour,
+        nodes=job.distribution.workers,
+    )
+
+
+def _fits(pool: PoolOffer, host: int, device: int) -> bool | None:
+    pairs = [(host, pool.host_bytes), (device, pool.device_bytes if device else 0)]
+    known = [needed * MARGIN <= have for needed, have in pairs if have is not None and needed]
+    if not all(known):
+        return False
+    return True if len(known) == sum(1 for needed, _ in pairs if needed) else None
+
+
+_Key = Callable[[Row], tuple[float, ...]]
+_UNKNOWN = float("inf")
+
+
+def _rough(value: float | None) -> float:
+    """Two digits: what differs by less is equal, so that rank 2 does not win for a thousandth of the cost."""
+    return _UNKNOWN if value is None else float(f"{value:.1e}")
+
+
+def _cheapness(row: Row) -> tuple[float, ...]:
+    """Cost where it is known, else the price, then time and memory; CPU pools before devices where nothing is known."""
+    spent, pool = row.spending, row.pool
+    return (
+        _rough(spent.cost),
+        _rough(pool.price_per_hour),
+        float(pool.device_class is not PoolClass.CPU),
+        _rough(spent.seconds),
+        _rough(row.memory.total),
+    )
+
+
+#: What each goal puts first; what comes later decides between equals.
+ORDERS: dict[Goal, tuple[_Key, str]] = {
+    Goal.BALANCED: (lambda row: (row.balanced, *_cheapness(row)), "the best known trade of quality, time and memory"),
+    Goal.LOWEST_COST: (lambda row: (*_cheapness(row), row.balanced), "the lowest cost"),
+    Goal.LOWEST_MEMORY: (lambda row: (row.memory.total, *_cheapness(row)), "the least memory"),
+    Goal.FEWEST_PARAMETERS: (lambda row: (row.trained, *_cheapness(row)), "the fewest trained weights"),
+    Goal.BEST_QUALITY: (lambda row: (-(row.quality or 0), *_cheapness(row)), "the best accuracy in PEFT's benchmark"),
+}
+
+
+def choose_row(rows: Iterable[Row], goal: Goal) -> Choice | None:
+    """The row that serves a goal best among those that fit, and why; None when nothing fits.
+
+    QLoRA is slower than LoRA and no better, so it counts only for the least memory, and where nothing else fits.
+    """
+    every = list(rows)
+    fitting = [row for row in every if row.fits is not False]
+    plain = [row for row in fitting if row.technique.type is not TechniqueType.QLORA]
+    offered = fitting if goal is Goal.LOWEST_MEMORY or not plain else plain
+    if not offered:
+        return None
+    key, what = ORDERS[goal]
+    chosen = min(offered, key=key)
+    reasons = [_why(chosen, goal, what, len(every)), _needs(chosen)]
+    if not plain and chosen.technique.type is TechniqueType.QLORA:
+        reasons.append(f"Without quantisation nothing fits: LoRA needs {_least(every)}.")
+    if len({row.pool.name for row in every}) > 1:
+        reasons.append(_why_pool(chosen, every))
+    return Choice(chosen, tuple(reasons))
+
+
+def _why(row: Row, goal: Goal, what: str, count: int) -> str:
+    quality = f", {row.quality} % there" if goal is Goal.BEST_QUALITY and row.quality is not None else ""
+    return f"Technique {row.name}: {what} of {count} rows of technique and pool (goal {goal}{quality})."
+
+
+def _needs(row: Row) -> str:
+    where = "of device memory" if row.device_bytes else "of memory"
+    return f"{row.name} trains {row.trained:,} weights and needs {row.memory.total / GIB:.1f} GiB {where}."
+
+
+def _least(rows: list[Row]) -> str:
+    plain = [row for row in rows if row.technique.type is not TechniqueType.QLORA]
+    least = min(plain, key=lambda row: row.memory.total, default=None)
+    return "more than any pool has" if least is None else f"{least.memory.total / GIB:.1f} GiB on {least.pool.name}"
+
+
+def _why_pool(chosen: Row, rows: list[Row]) -> str:
+    too_small = sorted({row.pool.name for row in rows if row.name == chosen.name and row.fits is False})
+    price = chosen.pool.price_per_hour
+    cost = chosen.spending.cost
+    parts = [f"Pool {chosen.pool.name} ({chosen.pool.device_class})"]
+    if cost is not None:
+        parts.append(f"costs about {cost:,.2f}")
+    elif price is not None:
+        parts.append(f"costs {price:g} an hour")
+    if too_small:
+        parts.append(f"{', '.join(too_small)} would be too small")
+    return f"{'; '.join(parts)}."

@@ -1,0 +1,66 @@
+"""What a job's spec means for the planner: its workload, its processes, and the memory of its stages. Pure."""
+
+from tunesmith_api.catalog import Architecture
+from tunesmith_api.enums import DataFormat, ExportFormat, ExportPrecision, Precision, Strategy, Task
+from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.planner.memory import (
+    COMPLETION_SHARE,
+    DEFAULT_SEQUENCE_LENGTH,
+    MemoryEstimate,
+    Sharding,
+    Workload,
+    estimate_export_memory,
+    estimate_memory,
+)
+
+
+def sequence_length(spec: FineTuneJobSpec, model: Architecture) -> int:
+    """The longest row in tokens that the job trains on."""
+    return min(spec.training.max_sequence_length or DEFAULT_SEQUENCE_LENGTH, model.max_position_embeddings)
+
+
+def workload_of(spec: FineTuneJobSpec, model: Architecture, *, autocast: bool) -> Workload:
+    """What one training process of the job does at a time; plain text is learnt whole, else only the answers."""
+    whole = spec.dataset.format is DataFormat.TEXT or spec.task is Task.TRANSLATION
+    generation = spec.evaluation.generation
+    return Workload(
+        batch_size=spec.training.batch_size,
+        sequence_length=sequence_length(spec, model),
+        labelled_share=1.0 if whole else COMPLETION_SHARE,
+        accumulation=spec.training.gradient_accumulation_steps,
+        autocast=autocast,
+        answer_tokens=generation.max_new_tokens if generation.max_samples else 0,
+    )
+
+
+def sharding_of(spec: FineTuneJobSpec) -> Sharding:
+    """The job's processes and how they share the model; ZeRO stage 2 where DeepSpeed is asked for without a stage."""
+    asked = spec.distribution
+    stage = asked.zero_stage if asked.zero_stage is not None else 2
+    return Sharding(
+        processes=asked.workers * asked.processes_per_worker,
+        per_worker=asked.processes_per_worker,
+        zero_stage=stage if asked.strategy is Strategy.DEEPSPEED else None,
+        offload=asked.offload,
+    )
+
+
+def estimate_job(spec: FineTuneJobSpec, model: Architecture, *, device: bool = False) -> MemoryEstimate:
+    """Peak memory of one training process of a resolved job.
+
+    With precision Auto the processor decides, which is not known here: the arithmetic that needs more is taken.
+    """
+    sharding = sharding_of(spec)
+    choices = {Precision.AUTO: (False, True), Precision.FP32: (False,)}.get(spec.training.precision, (True,))
+    found = [
+        estimate_memory(model, spec.technique, workload_of(spec, model, autocast=autocast), sharding, device=device)
+        for autocast in choices
+    ]
+    return max(found, key=lambda estimate: estimate.total)
+
+
+def export_bytes(spec: FineTuneJobSpec, model: Architecture) -> int:
+    """Peak memory of the export stage: the builder's, or the weights once where only the adapter is published."""
+    if spec.export.format is ExportFormat.ADAPTER:
+        return estimate_export_memory(model, quantized=False)
+    return estimate_export_memory(model, quantized=spec.export.precision is not ExportPrecision.EXACT)

@@ -1,0 +1,350 @@
+"""Peak memory of the stages of a job, by its parts. Pure arithmetic; each formula names its source.
+
+"Counted" in a docstring means: the storages that autograd saves were counted, see `planner.footprint`. "Measured" means
+`python bench/planner.py`, whose table is in docs/planner.md.
+"""
+
+from dataclasses import dataclass, fields
+
+from tunesmith_api.catalog import Architecture
+from tunesmith_api.enums import Offload
+from tunesmith_api.finetunejob import TechniqueSpec
+from tunesmith_api.planner.footprint import extra_elements, footprint_of
+from tunesmith_api.planner.storage import storage_of
+from tunesmith_api.planner.trained import trained_parameters
+from tunesmith_api.shapes import (
+    key_width,
+    layers,
+    linear_weights,
+    linears,
+    query_width,
+)
+from tunesmith_api.tasks import ModelKind
+
+#: Python, torch, transformers, PEFT, bitsandbytes, DeepSpeed and what they load on first use (fitted: docs/planner.md).
+FRAMEWORK_BYTES = 1056 * 2**20
+#: Of that, what a process with a GPU keeps on the device: CUDA's context and kernels.
+DEVICE_FRAMEWORK_BYTES = 600 * 2**20
+#: Longest sequence that is trained on when the job does not say: longer rows rarely pay for their memory.
+DEFAULT_SEQUENCE_LENGTH = 2048
+#: Tokens of an evaluation batch, padding included; a longer row makes a batch by itself.
+EVALUATION_TOKENS = 2048
+#: Tokens, of prompts and answers together, that are decoded at a time: bounds the KV cache. A longer row is alone.
+GENERATION_TOKENS = 4096
+#: Share of the positions whose logits are computed where the prompt is not learnt: rows of a batch start their answers
+#: at different places, and every place where any row has a label counts.
+COMPLETION_SHARE = 0.75
+#: fp32 copies of the logits while the loss is worked out (logits, log-softmax, gradient) and in evaluation (counted).
+LOGIT_COPIES = 3
+#: What the allocator holds beside live tensors at the peak, as a share of them: gaps in the heap between tensors of
+#: many sizes (fitted: docs/planner.md). On a device: what CUDA's caching allocator rounds up; not measured here.
+HOST_SLACK, DEVICE_SLACK = 0.42, 0.1
+ADAM_BYTES = 8
+FP32, HALF = 4, 2
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one training process does at a time.
+
+    Attributes:
+        batch_size: rows of a forward pass.
+        sequence_length: tokens of the longest row.
+        labelled_share: share of the positions whose logits are computed.
+        accumulation: forward passes of an optimizer step.
+        autocast: half-precision arithmetic over full-precision weights.
+        checkpointing: activations of a layer are worked out again in the backward pass.
+        evaluation_tokens: tokens of an evaluation batch.
+        answer_tokens: longest generated answer; 0 where nothing is generated.
+    """
+
+    batch_size: int
+    sequence_length: int
+    labelled_share: float = 1.0
+    accumulation: int = 1
+    autocast: bool = False
+    checkpointing: bool = False
+    evaluation_tokens: int = EVALUATION_TOKENS
+    answer_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a forward pass."""
+        return self.batch_size * self.sequence_length
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How processes share the model's states.
+
+    Attributes:
+        processes: training processes in all.
+        per_worker: processes in one pod.
+        zero_stage: DeepSpeed's stage; 0 is data parallelism only, None no DeepSpeed at all.
+        offload: what lies in host memory.
+    """
+
+    processes: int = 1
+    per_worker: int = 1
+    zero_stage: int | None = None
+    offload: Offload = Offload.NONE
+
+    def share(self, least_stage: int) -> int:
+        """By how much a state is divided that ZeRO shards from some stage on."""
+        return self.processes if (self.zero_stage or 0) >= least_stage else 1
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Peak memory of one training process by its parts, in bytes.
+
+    Gradients, and activations with logits, are not at their peaks together, and neither is evaluation: see `total`.
+
+    Attributes:
+        weights: frozen and trained base weights.
+        adapter: weights that the technique adds.
+        gradients: of the trained weights.
+        optimizer: AdamW's two moments, and the fp32 copy of half-precision weights.
+        activations: what the forward pass keeps for the backward pass.
+        logits: the loss's share of it.
+        evaluation: the evaluation's batch.
+        framework: the libraries.
+        workspace: what operators hold beside tensors.
+        slack: what the allocator holds beside tensors, as a share of the transient ones.
+        host: memory beside the device's that offloading and loading need; 0 where the device is the host.
+        accumulates: whether gradients stay over several backward passes.
+    """
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    evaluation: int
+    framework: int
+    workspace: int = 0
+    slack: float = HOST_SLACK
+    host: int = 0
+    accumulates: bool = False
+
+    @property
+    def transient(self) -> int:
+        """The most that comes on top of the states: the forward pass's end, the backward pass's end, or evaluation.
+
+        Gradients grow in the backward pass as activations go, and are freed after each step unless steps accumulate.
+        """
+        forward = self.activations + self.logits
+        if self.accumulates:
+            forward += self.gradients
+        return max(forward, self.gradients, self.evaluation)
+
+    @property
+    def total(self) -> int:
+        """Peak on the device (in the process, where there is no device)."""
+        states = self.weights + self.adapter + self.optimizer
+        return states + self.framework + self.workspace + self.transient + self.allocator
+
+    @property
+    def allocator(self) -> int:
+        """What the allocator holds in the gaps between tensors that come and go."""
+        return int(self.transient * self.slack)
+
+    def parts(self) -> dict[str, int]:
+        """The parts by name, for a table or a bar."""
+        own = [part.name for part in fields(self) if part.name not in {"host", "accumulates", "slack"}]
+        return {name: getattr(self, name) for name in (*own, "allocator")}
+
+
+def estimate_memory(
+    model: Architecture,
+    technique: TechniqueSpec,
+    work: Workload,
+    sharding: Sharding | None = None,
+    *,
+    device: bool = False,
+) -> MemoryEstimate:
+    """Peak memory of one training process.
+
+    Args:
+        model: the base model.
+        technique: how it is adapted; not Auto.
+        work: batch and arithmetic.
+        sharding: the other processes; none unless said otherwise.
+        device: whether tensors lie in a device's own memory.
+    """
+    shared = sharding or Sharding()
+    states = _states(model, technique, shared)
+    on_device, host = _place(states, shared, device=device)
+    return MemoryEstimate(
+        weights=on_device.weights + _gathered(model, shared),
+        adapter=states.adapter,
+        gradients=on_device.gradients,
+        optimizer=on_device.optimizer,
+        activations=activation_bytes(model, technique, work),
+        logits=logit_bytes(model, work),
+        evaluation=max(evaluation_bytes(model, work), generation_bytes(model, work)),
+        framework=DEVICE_FRAMEWORK_BYTES if device else FRAMEWORK_BYTES,
+        workspace=_workspace(model, technique),
+        slack=DEVICE_SLACK if device else HOST_SLACK,
+        host=host + FRAMEWORK_BYTES + model.parameters * FP32 if device else 0,
+        accumulates=work.accumulation > 1,
+    )
+
+
+@dataclass(frozen=True)
+class _States:
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+
+
+def _states(model: Architecture, technique: TechniqueSpec, shared: Sharding) -> _States:
+    """Weights, gradients and moments of one process: 4, 4 and 8 bytes, divided by ZeRO's stages.
+
+    Rajbhandari et al. 2020, section 3.1 and figure 1, for full-precision weights: stage 1 divides the optimizer's
+    states, stage 2 the gradients too, stage 3 the weights too. AdamW in place: Loshchilov and Hutter 2019.
+    """
+    trained = trained_parameters(model, technique)
+    return _States(
+        weights=base_bytes(model, technique) // shared.share(3),
+        adapter=0 if footprint_of(technique).trains_base else trained * FP32 // shared.share(3),
+        gradients=trained * FP32 // shared.share(2),
+        optimizer=trained * ADAM_BYTES // shared.share(1),
+    )
+
+
+def _place(states: _States, shared: Sharding, *, device: bool) -> tuple[_States, int]:
+    """What stays on the device, and what the worker's host holds for its processes.
+
+    Offloaded states take 1.5 times their size in host memory: the pinned buffers of DeepSpeed's own estimator
+    (`estimate_zero3_model_states_mem_needs`, additional_buffer_factor). Where the device is the host nothing moves.
+    """
+    if not device or shared.offload is Offload.NONE:
+        return states, 0
+    moved = states.optimizer + states.gradients
+    left = _States(states.weights, states.adapter, 0, 0)
+    if shared.offload is Offload.ALL:
+        moved += states.weights
+        left = _States(0, states.adapter, 0, 0)
+    return left, moved * shared.per_worker * 3 // 2
+
+
+def _gathered(model: Architecture, shared: Sharding) -> int:
+    """Stage 3 gathers a layer's weights before it uses them: 4 bytes each of the largest, by DeepSpeed's estimator."""
+    if (shared.zero_stage or 0) < 3:
+        return 0
+    return FP32 * max(linear_weights(model) // layers(model), model.vocab_size * model.hidden_size)
+
+
+def base_bytes(model: Architecture, technique: TechniqueSpec) -> int:
+    """The base weights as they are stored: linear layers in few bits where the technique quantises them."""
+    stored, linear = storage_of(technique), linear_weights(model)
+    return int(linear * stored.linear + (model.parameters - linear) * stored.other)
+
+
+def activation_bytes(model: Architecture, technique: TechniqueSpec, work: Workload) -> int:
+    """What the forward pass keeps for the backward pass.
+
+    Without checkpointing every layer's; with it each layer's input and one layer's whole (Chen et al. 2016, section 3).
+    """
+    per_token, fixed = extra_elements(technique, model)
+    width = HALF if work.autocast else FP32
+    extra = per_token * width * work.tokens + fixed * width
+    layer = layer_bytes_per_token(model, technique, work) * work.tokens
+    copies = _half_copies(model, technique, work)
+    if work.checkpointing:
+        inputs = layers(model) * work.tokens * model.hidden_size * FP32
+        return inputs + layer + (extra + copies) // layers(model)
+    return layers(model) * layer + extra + copies
+
+
+def layer_bytes_per_token(model: Architecture, technique: TechniqueSpec, work: Workload) -> int:
+    """Bytes that one layer keeps per token; counted, and to the byte for Phi-3 in fp32.
+
+    With hidden width h, query width q, key width k and feed-forward width f, in elements: the two norms' inputs and
+    outputs 4h (and 2h more where the norms are trained); attention q + 2k of the projections, q + k after rotation
+    where the projections are fused, or 3q where keys and values are repeated for groups, 2q of the output, and the
+    mask, one row of the sequence's length; the feed-forward layer 4f with a gate, 2f without. In half precision the
+    norms' outputs are cast for each module that reads them, and their inputs stay fp32. Scaled-dot-product attention
+    keeps no matrix of scores (Dao et al. 2022).
+    """
+    hidden, wide = model.hidden_size, model.intermediate_size
+    gated = model.kind is ModelKind.CAUSAL
+    attention = _attention_elements(model) + work.sequence_length
+    feed_forward = (4 if gated else 2) * wide
+    norms = 2 * FP32 if footprint_of(technique).trains_base else 0
+    if work.autocast:
+        readers = 2 if model.fused_projections else 5
+        return HALF * (attention + feed_forward + readers * hidden) + (2 * FP32 + norms) * hidden
+    return FP32 * (attention + feed_forward + 4 * hidden) + norms * hidden
+
+
+def _attention_elements(model: Architecture) -> int:
+    query, key = query_width(model), key_width(model)
+    if model.kind is ModelKind.SEQ2SEQ:
+        return 8 * query  # a decoder's layer has two attentions, an encoder's one: three for two layers
+    if query == key and model.fused_projections:
+        return 7 * query
+    return 5 * query
+
+
+def _half_copies(model: Architecture, technique: TechniqueSpec, work: Workload) -> int:
+    """Autocast keeps a half-precision copy of each linear weight for the backward pass (counted)."""
+    quantized = storage_of(technique).quantized
+    return linear_weights(model) * HALF if work.autocast and not quantized else 0
+
+
+def logit_bytes(model: Architecture, work: Workload) -> int:
+    """The loss in fp32: logits where a label is, their log-softmax and their gradient (counted)."""
+    if model.kind is ModelKind.ENCODER:
+        return 0
+    return int(work.tokens * work.labelled_share) * model.vocab_size * FP32 * LOGIT_COPIES
+
+
+def evaluation_bytes(model: Architecture, work: Workload) -> int:
+    """An evaluation batch: its logits, and one layer's tensors, since nothing is kept for a backward pass."""
+    tokens = max(work.evaluation_tokens, work.sequence_length)
+    layer = tokens * FP32 * (4 * model.hidden_size + 4 * model.intermediate_size)
+    if model.kind is ModelKind.ENCODER:
+        return layer
+    return layer + int(tokens * work.labelled_share) * model.vocab_size * FP32 * LOGIT_COPIES
+
+
+def generation_bytes(model: Architecture, work: Workload) -> int:
+    """Rows that are decoded together: their KV cache, one layer's part twice as it grows, and one layer's tensors.
+
+    An encoder's output of an encoder-decoder is kept as the decoder's second cache.
+    """
+    if not work.answer_tokens or model.kind is ModelKind.ENCODER:
+        return 0
+    tokens = max(GENERATION_TOKENS, work.sequence_length + work.answer_tokens)
+    cache = cache_bytes(model, rows=1, tokens=tokens)
+    stacks = 2 if model.kind is ModelKind.SEQ2SEQ else 1
+    layer = tokens * FP32 * (4 * model.hidden_size + 4 * model.intermediate_size)
+    return cache * stacks + cache // layers(model) + layer
+
+
+def cache_bytes(model: Architecture, *, rows: int, tokens: int) -> int:
+    """The KV cache of generation in fp32: a key and a value per layer and token (Pope et al. 2022, section 2.2)."""
+    every = model.num_decoder_layers or model.num_hidden_layers
+    return 2 * every * key_width(model) * FP32 * rows * tokens
+
+
+def _workspace(model: Architecture, technique: TechniqueSpec) -> int:
+    """Scratch: the largest weight once more, worked out again (QLoRA) or as AdamW's denominator (full tuning)."""
+    largest = max(module.inputs * module.outputs for module in linears(model))
+    if footprint_of(technique).trains_base:
+        largest = max(largest, model.vocab_size * model.hidden_size)
+    elif not storage_of(technique).quantized:
+        return 0
+    return largest * FP32
+
+
+def estimate_export_memory(model: Architecture, *, quantized: bool) -> int:
+    """Peak memory of the ONNX model builder in bytes.
+
+    Measured: 0.5 GB, and per weight 4.2 bytes in fp32 or 10 bytes when it quantises.
+    """
+    return int(0.5e9 + model.parameters * (10 if quantized else 4.2)) + FRAMEWORK_BYTES

@@ -1,0 +1,172 @@
+"""The linear layers of a model and how many weights it has, from the numbers of its configuration. Pure arithmetic."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith_api.catalog import Architecture
+from tunesmith_api.tasks import ModelKind, model_kind
+
+#: Families whose projections of queries, keys and values, and of gate and up, are one module each.
+_FUSED = frozenset({"phi3"})
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One kind of linear module.
+
+    Attributes:
+        name: last part of the module's name.
+        inputs, outputs: its widths.
+        count: how many of it the model has.
+        feed_forward: whether it is part of the feed-forward block.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    count: int
+    feed_forward: bool = False
+
+    @property
+    def weights(self) -> int:
+        """Weights of all of its modules, biases aside."""
+        return self.inputs * self.outputs * self.count
+
+
+def query_width(model: Architecture) -> int:
+    """Width of all query heads together."""
+    return _head(model) * model.num_attention_heads
+
+
+def key_width(model: Architecture) -> int:
+    """Width of all key heads together, which is also that of all value heads."""
+    return _head(model) * model.num_key_value_heads
+
+
+def _head(model: Architecture) -> int:
+    return model.head_dim or model.hidden_size // model.num_attention_heads
+
+
+def layers(model: Architecture) -> int:
+    """Layers in all: of an encoder-decoder those of both."""
+    return model.num_hidden_layers + model.num_decoder_layers
+
+
+def linears(model: Architecture) -> tuple[Linear, ...]:
+    """Every linear module of the model's layers, embeddings and heads aside."""
+    return tuple(
+        Linear(name, *widths, count=count, feed_forward=name in _FEED_FORWARD)
+        for name, widths, count in _modules(model)
+    )
+
+
+_FEED_FORWARD = frozenset({"gate_up_proj", "gate_proj", "up_proj", "down_proj", "intermediate", "output", "wi", "wo"})
+
+
+def _modules(model: Architecture) -> list[tuple[str, tuple[int, int], int]]:
+    hidden, wide, query, key = model.hidden_size, model.intermediate_size, query_width(model), key_width(model)
+    count = model.num_hidden_layers
+    if model.kind is ModelKind.CAUSAL and model.fused_projections:
+        return [
+            ("qkv_proj", (hidden, query + 2 * key), count),
+            ("o_proj", (query, hidden), count),
+            ("gate_up_proj", (hidden, 2 * wide), count),
+            ("down_proj", (wide, hidden), count),
+        ]
+    if model.kind is ModelKind.CAUSAL:
+        return [
+            ("q_proj", (hidden, query), count),
+            ("k_proj", (hidden, key), count),
+            ("v_proj", (hidden, key), count),
+            ("o_proj", (query, hidden), count),
+            ("gate_proj", (hidden, wide), count),
+            ("up_proj", (hidden, wide), count),
+            ("down_proj", (wide, hidden), count),
+        ]
+    if model.kind is ModelKind.ENCODER:
+        attention = [(name, (hidden, query), count) for name in ("query", "key", "value", "dense")]
+        return [*attention, ("intermediate", (hidden, wide), count), ("output", (wide, hidden), count)]
+    every, attentions = layers(model), layers(model) + model.num_decoder_layers
+    attention = [(name, (hidden, query), attentions) for name in ("q", "k", "v")]
+    return [
+        *attention,
+        ("o", (query, hidden), attentions),
+        ("wi", (hidden, wide), every),
+        ("wo", (wide, hidden), every),
+    ]
+
+
+def linear_widths(model: Architecture) -> dict[str, tuple[int, int]]:
+    """Input and output width of each linear module of a layer, by its name."""
+    return {module.name: (module.inputs, module.outputs) for module in linears(model)}
+
+
+def linear_weights(model: Architecture) -> int:
+    """Weights of all linear modules of the layers: what a quantised base stores in few bits."""
+    return sum(module.weights for module in linears(model))
+
+
+def lora_parameters(model: Architecture, rank: int) -> int:
+    """Trained weights of LoRA on every linear layer: rank x (input + output) each (Hu et al. 2021, section 4)."""
+    return sum(rank * (module.inputs + module.outputs) * module.count for module in linears(model))
+
+
+def widest_rank(model: Architecture) -> int:
+    """The greatest rank that still is a low-rank update: the narrowest side of any adapted layer."""
+    return min(min(widths) for widths in linear_widths(model).values())
+
+
+def count_weights(model: Architecture) -> int:
+    """Weights in all: embeddings (once where tied), positions of an encoder, linear layers with biases, norms."""
+    hidden, modules = model.hidden_size, linears(model)
+    embeddings = model.vocab_size * hidden * (1 if model.tie_word_embeddings else 2)
+    norms = (2 * layers(model) + model.num_decoder_layers + 1 + bool(model.num_decoder_layers)) * hidden
+    total = embeddings + sum(module.weights for module in modules) + norms
+    if model.kind is ModelKind.ENCODER:
+        biases = sum(module.outputs * module.count for module in modules)
+        total += biases + norms + (model.max_position_embeddings + 2 + hidden + 1) * hidden
+    return total
+
+
+#: Names of one number in the configurations of the families.
+_NAMES = {
+    "hidden_size": ("hidden_size", "d_model", "dim"),
+    "intermediate_size": ("intermediate_size", "d_ff", "encoder_ffn_dim", "hidden_dim"),
+    "num_hidden_layers": ("num_hidden_layers", "num_layers", "encoder_layers", "n_layers"),
+    "num_attention_heads": ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_heads"),
+    "max_position_embeddings": ("max_position_embeddings", "n_positions"),
+}
+
+
+def architecture_of(config: Mapping[str, Any]) -> Architecture:
+    """The numbers of a model from its config.json.
+
+    Raises:
+        ValueError: a number that is needed is missing.
+    """
+    kind = model_kind(config)
+    found = {name: _first(config, name, keys) for name, keys in _NAMES.items()}
+    heads = found["num_attention_heads"]
+    decoders = config.get("num_decoder_layers") or config.get("decoder_layers") or found["num_hidden_layers"]
+    model = Architecture(
+        **found,
+        parameters=0,
+        kind=kind,
+        num_key_value_heads=config.get("num_key_value_heads") or heads,
+        vocab_size=_first(config, "vocab_size", ("vocab_size",)),
+        head_dim=config.get("head_dim") or config.get("d_kv"),
+        num_decoder_layers=decoders if kind is ModelKind.SEQ2SEQ else 0,
+        tie_word_embeddings=kind is not ModelKind.CAUSAL or bool(config.get("tie_word_embeddings")),
+        fused_projections=config.get("model_type") in _FUSED,
+    )
+    return model.model_copy(update={"parameters": count_weights(model)})
+
+
+def _first(config: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> int:
+    value = next((config[key] for key in keys if config.get(key) is not None), None)
+    if value is None and name == "max_position_embeddings":
+        return 512  # T5 has relative positions, and was trained on 512
+    if not isinstance(value, int):
+        raise ValueError(f"config.json: {name} is missing or is no whole number: {value!r}")  # noqa: TRY004 - of the file's value
+    return value
