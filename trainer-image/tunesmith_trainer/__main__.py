@@ -10,6 +10,7 @@ from tunesmith_api import ExitCode, Stage
 from tunesmith_api.jobconfig import CONFIG_PATH
 from tunesmith_trainer import log
 from tunesmith_trainer.config import load_config
+from tunesmith_trainer.credentials import Redaction
 from tunesmith_trainer.environment import settle_environment
 from tunesmith_trainer.errors import OutputNotWritableError, StageError
 from tunesmith_trainer.outcome import Outcome, termination_of, write_termination
@@ -21,8 +22,8 @@ CRASH_EXIT_CODE = 1
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
-def run_stage(stage: Stage, config_path: Path, outcome: Outcome) -> None:
-    """Run one stage and leave its files readable by every user.
+def run_stage(stage: Stage, config_path: Path, outcome: Outcome, redaction: Redaction) -> None:
+    """Run one stage and leave its files readable by every user; `redaction` learns the job's secrets.
 
     Raises:
         StageError: the stage failed for a reason of the contract.
@@ -30,6 +31,7 @@ def run_stage(stage: Stage, config_path: Path, outcome: Outcome) -> None:
     preemption = Preemption()
     preemption.listen()
     config = load_config(config_path)
+    redaction.learn(config)
     workspace = Workspace(Path(config.workspace))
     log.info("stage started", stage=stage, job=config.name)
     try:
@@ -51,17 +53,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=Path(CONFIG_PATH), help="job config (default: %(default)s)")
     options = parser.parse_args(arguments)
     settle_environment()
-    log.start_logging()
-    outcome = Outcome()
+    outcome, redaction = Outcome(), Redaction()
+    log.start_logging(redaction.hide)
     exit_code, message = int(ExitCode.DONE), ""
     try:
-        run_stage(options.stage, options.config, outcome)
+        run_stage(options.stage, options.config, outcome, redaction)
     except StageError as error:
-        exit_code, message = int(error.exit_code), str(error)
+        exit_code, message = int(error.exit_code), redaction.hide(str(error))
         log.LOGGER.error(message)
     except Exception as error:  # noqa: BLE001 - the edge: whatever is not ours is a crash with its traceback
-        traceback.print_exc()
-        exit_code, message = CRASH_EXIT_CODE, f"{type(error).__name__}: {error}"
+        print(redaction.hide(traceback.format_exc()), file=sys.stderr)  # noqa: T201 - as the interpreter prints it
+        exit_code, message = CRASH_EXIT_CODE, redaction.hide(f"{type(error).__name__}: {error}")
     write_termination(termination_of(options.stage, exit_code, outcome, message))
     return exit_code
 

@@ -6,8 +6,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tunesmith_api import JobConfig, unsupported_job_fields
-from tunesmith_api.enums import DataFormat, Metric, Task, TechniqueType
+from tunesmith_api.enums import DataFormat, Metric, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec
+from tunesmith_api.metrics import METRICS
+from tunesmith_api.misfits import refusals
+from tunesmith_api.tasks import ModelKind, format_problem, metrics_of
+from tunesmith_api.techniques import with_learning_rate
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
 
 
@@ -38,7 +42,7 @@ def parse_config(content: object) -> JobConfig:
     except ValidationError as error:
         raise BadConfigError(_sentence(error)) from error
     refuse_unsupported(config.spec)
-    return config
+    return config.model_copy(update={"spec": with_learning_rate(config.spec)})
 
 
 def _sentence(error: ValidationError) -> str:
@@ -54,24 +58,34 @@ def refuse_unsupported(spec: FineTuneJobSpec) -> None:
     Raises:
         BadConfigError: naming the fields.
     """
-    problems = [str(found) for found in unsupported_job_fields(spec)]
+    problems = [str(found) for found in unsupported_job_fields(spec)] + refusals(spec)
     if spec.technique.type is TechniqueType.AUTO:
         problems.append("spec.technique.type: Auto must be replaced by a technique before a stage starts")
-    if spec.task is Task.CHAT and spec.dataset.format is DataFormat.TEXT:
-        problems.append("spec.dataset.format: Text has no turns; use spec.task TextGeneration")
+    mismatch = format_problem(spec.task, spec.dataset.format)
+    if mismatch:
+        problems.append(f"spec.dataset.format: {mismatch}")
     problems += _unmeasured_gates(spec, spec.dataset.format)
     if problems:
         raise BadConfigError("; ".join(problems))
 
 
 def _unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat) -> list[str]:
-    measured = spec.evaluation.generation.max_samples > 0 and format_ is not DataFormat.TEXT
-    if measured or all(gate.metric is not Metric.EXACT_MATCH for gate in spec.evaluation.gates):
-        return []
-    why = (
-        "rows of format Text have no answer to compare" if format_ is DataFormat.TEXT else "generation.maxSamples is 0"
-    )
-    return [f"spec.evaluation.gates: exact_match is not measured: {why}"]
+    gated = dict.fromkeys(gate.metric for gate in spec.evaluation.gates)
+    reasons = [(metric, _why_unmeasured(metric, spec, format_)) for metric in gated]
+    return [f"spec.evaluation.gates: {metric} is not measured: {why}" for metric, why in reasons if why]
+
+
+def _why_unmeasured(metric: Metric, spec: FineTuneJobSpec, format_: DataFormat) -> str:
+    known = metrics_of(spec.task)
+    if metric not in known:
+        return f"task {spec.task} has {', '.join(known)}"
+    if not METRICS[metric].generated:
+        return ""
+    if spec.evaluation.generation.max_samples == 0:
+        return "generation.maxSamples is 0"
+    if metric is Metric.PARSE_RATE:
+        return "" if spec.evaluation.generation.notation else "generation.notation is absent"
+    return "rows of format Text have no answer to compare" if format_ is DataFormat.TEXT else ""
 
 
 def refuse_unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat) -> None:
@@ -83,6 +97,19 @@ def refuse_unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat) -> None:
     problems = _unmeasured_gates(spec, format_)
     if problems:
         raise BadConfigError(problems[0])
+
+
+def refuse_for_kind(spec: FineTuneJobSpec, kind: ModelKind) -> None:
+    """Refuse what a kind of model cannot do, once the model is there to be looked at.
+
+    Raises:
+        BadConfigError: naming the fields.
+    """
+    problems = []
+    if kind is ModelKind.SEQ2SEQ and spec.technique.type is TechniqueType.QLORA:
+        problems.append("spec.technique.type: QLoRA is not built for encoder-decoder models; use LoRA or Full")
+    if problems:
+        raise BadConfigError("; ".join(problems))
 
 
 def lora_of(spec: FineTuneJobSpec) -> LoraSpec:

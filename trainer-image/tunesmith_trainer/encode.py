@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith_api.enums import Task
-from tunesmith_trainer.formats import ASSISTANT, Example
+from tunesmith_trainer.examples import ASSISTANT, Conversation, PlainText
 from tunesmith_trainer.tokenizer import end_of_turn, render
 
 #: Label of a token that is not learnt (the value that torch's cross-entropy ignores).
@@ -20,7 +20,7 @@ class EncodedRow:
         input_ids: tokens, at most the sequence length.
         labels: the same tokens where the model must learn to say them, IGNORED elsewhere; same length.
         prompt_tokens: tokens before the last answer; 0 when the row has no prompt.
-        reference: the last answer's text, for exact match.
+        reference: the last answer's text, or what the task's metrics compare it with.
         truncated: whether the end was cut off.
     """
 
@@ -48,34 +48,42 @@ class Encoder:
         task: Chat goes through the chat template; TextGeneration joins prompt and completion as they are.
         limit: longest row in tokens.
         stop: the token that ends an answer.
+        needs_end: an answer that does not end teaches to go on for ever.
     """
 
     tokenizer: PreTrainedTokenizerFast
     task: Task
     limit: int
     stop: str
+    needs_end: bool = True
 
-    def encode(self, example: Example) -> EncodedRow | None:
-        """The tokens of an example, cut to the limit; None when its prompt leaves no room for an answer."""
-        row = self._text(example) if self.task is Task.TEXT_GENERATION else self._chat(example)
+    def encode(self, example: Conversation | PlainText) -> tuple[EncodedRow, ...]:
+        """The tokens of an example, cut to the limit; none when its prompt leaves no room for an answer."""
+        row = self._row(example)
         if len(row.input_ids) <= self.limit:
-            return row
+            return (row,)
         cut = row.labels[: self.limit]
         if row.prompt_tokens >= self.limit or all(label == IGNORED for label in cut):
-            return None
-        return EncodedRow(row.input_ids[: self.limit], cut, row.prompt_tokens, row.reference, truncated=True)
+            return ()
+        return (EncodedRow(row.input_ids[: self.limit], cut, row.prompt_tokens, row.reference, truncated=True),)
 
-    def _text(self, example: Example) -> EncodedRow:
+    def _row(self, example: Conversation | PlainText) -> EncodedRow:
+        if isinstance(example, PlainText):
+            return self._text(example)
+        return self._pair(example) if self.task is Task.TEXT_GENERATION else self._chat(example)
+
+    def _text(self, example: PlainText) -> EncodedRow:
         """Plain text is learnt whole but for its first token, which nothing predicts."""
-        if not example.turns:
-            ids = [*self.tokenizer(example.text)["input_ids"], self.tokenizer.eos_token_id]
-            return EncodedRow(ids, [IGNORED, *ids[1:]], 0, "")
+        ids = [*self.tokenizer(example.text)["input_ids"], self.tokenizer.eos_token_id]
+        return EncodedRow(ids, [IGNORED, *ids[1:]], 0, "")
+
+    def _pair(self, example: Conversation) -> EncodedRow:
         prompt, answer = (turn.content for turn in example.turns)
         head = self.tokenizer(prompt)["input_ids"]
         tail = [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
         return EncodedRow([*head, *tail], [IGNORED] * len(head) + tail, len(head), answer)
 
-    def _chat(self, example: Example) -> EncodedRow:
+    def _chat(self, example: Conversation) -> EncodedRow:
         """Every answer is learnt, up to the token that ends it; prompts are tokenised as the server will see them."""
         spans, text = self._spans(example)
         last = spans[-1]
@@ -95,16 +103,20 @@ class Encoder:
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return list(found["input_ids"]), [start for start, _ in found["offset_mapping"]]
 
-    def _spans(self, example: Example) -> tuple[list[_Span], str]:
+    def _spans(self, example: Conversation) -> tuple[list[_Span], str]:
         """Where the answers lie in the conversation's text.
 
         A template that rewrites earlier turns (as those that drop old reasoning do) has only its last answer learnt.
         """
         turns = example.turns
-        text = render(self.tokenizer, turns, answer_next=False)
+        text = render(self.tokenizer, turns, answer_next=False, tools=example.tools)
         spans = []
         for place, turn in enumerate(turns):
-            opening = render(self.tokenizer, turns[:place], answer_next=True) if turn.role == ASSISTANT else ""
+            opening = (
+                render(self.tokenizer, turns[:place], answer_next=True, tools=example.tools)
+                if turn.role == ASSISTANT
+                else ""
+            )
             if not opening or not text.startswith(opening):
                 continue
             after_answer = text.find(turn.content.strip(), len(opening)) + len(turn.content.strip())
@@ -114,7 +126,7 @@ class Encoder:
             text += self.stop
             spans[-1] = _Span(spans[-1].start, len(text))
         if not spans:
-            opening = render(self.tokenizer, turns[:-1], answer_next=True)
+            opening = render(self.tokenizer, turns[:-1], answer_next=True, tools=example.tools)
             text = opening + turns[-1].content + self.stop
             spans = [_Span(len(opening), len(text))]
         return spans, text

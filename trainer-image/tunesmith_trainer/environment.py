@@ -2,6 +2,8 @@
 
 import math
 import os
+import resource
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -56,3 +58,15 @@ def worker_threads(environ: MutableMapping[str, str] = os.environ) -> int:
     """Threads that a numeric library should use; what `settle_environment` decided, or the user."""
     value = environ.get("OMP_NUM_THREADS", "")
     return int(value) if value.isdigit() and int(value) > 0 else 1
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that this process has held, in bytes.
+
+    On Linux the kernel's high-water mark of the address space: `ru_maxrss` starts at what the parent held when it
+    forked, so that a stage started by a large process would look large itself.
+    """
+    for line in _read(Path("/proc/self/status")).splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -56,7 +56,19 @@ class OutputNotWritableError(StageError):
     exit_code = ExitCode.OUTPUT_NOT_WRITABLE
 
 
+class WorkerLostError(StageError):
+    """Raised when another process of a distributed training is gone; all of them start again."""
+
+    exit_code = ExitCode.WORKER_LOST
+
+
 class PreemptedError(StageError):
     """Raised when SIGTERM asked the stage to stop; it resumes where it was."""
 
     exit_code = ExitCode.PREEMPTED
+
+
+def error_of(exit_code: int, message: str) -> StageError | None:
+    """The error that ends a stage with a code of the contract, or None for a code outside of it."""
+    kinds = {int(kind.exit_code): kind for kind in StageError.__subclasses__()}
+    return kinds[exit_code](message) if exit_code in kinds else None

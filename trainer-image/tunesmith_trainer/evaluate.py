@@ -3,18 +3,20 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerFast
 
+from tunesmith_api.enums import Metric, Notation
 from tunesmith_api.finetunejob import GenerationSpec, Scores
-from tunesmith_trainer.encode import EncodedRow
+from tunesmith_trainer.batches import decoding_batches
+from tunesmith_trainer.encoded import lengths_of
 from tunesmith_trainer.errors import DivergedError
+from tunesmith_trainer.notations import opening, parse_rate
+from tunesmith_trainer.scoring import Judge, Values, free_text
 
 #: Tokens, padding included, of one evaluation batch: bounds the memory of its logits.
 _BATCH_TOKENS = 2048
-#: Rows that are decoded together.
-_BATCH_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TokenCounts:
 class LanguageModel(Protocol):
     """What is measured."""
 
-    def count(self, rows: Sequence[EncodedRow]) -> TokenCounts:
+    def count(self, rows: Sequence[Any]) -> TokenCounts:
         """The sums over the labelled tokens of one batch."""
         ...
 
@@ -46,18 +48,20 @@ class Evaluator:
     """The evaluation of one job.
 
     Attributes:
-        rows: evaluation rows.
+        rows: evaluation rows, with `input_ids`, `prompt_tokens` and `reference`.
         tokenizer: turns answers into text.
         generation: how many rows are decoded and how far.
         stop_ids: tokens that end an answer.
         context: longest sequence that the model takes.
+        judge: measures the answers of rows that have a prompt.
     """
 
-    rows: Sequence[EncodedRow]
+    rows: Sequence[Any]
     tokenizer: PreTrainedTokenizerFast
     generation: GenerationSpec
     stop_ids: frozenset[int]
     context: int
+    judge: Judge = free_text
 
     def score(self, model: LanguageModel) -> Scores:
         """All metrics of a model.
@@ -69,11 +73,12 @@ class Evaluator:
         mean = counts.loss / max(counts.tokens, 1)
         if not math.isfinite(mean) or mean > math.log(1e300):
             raise DivergedError(f"the loss on the evaluation rows is {mean}")
-        return Scores(
-            perplexity=math.exp(mean),
-            token_accuracy=counts.correct / max(counts.tokens, 1),
-            exact_match=self.exact_match(model),
-        )
+        values = {
+            Metric.PERPLEXITY: math.exp(mean),
+            Metric.TOKEN_ACCURACY: counts.correct / max(counts.tokens, 1),
+            **self.generated(model),
+        }
+        return Scores.model_validate({metric.value: value for metric, value in values.items()})
 
     def count(self, model: LanguageModel, limit: int | None = None) -> TokenCounts:
         """Sums over the labelled tokens of the first `limit` rows, or of all."""
@@ -82,26 +87,44 @@ class Evaluator:
             total += model.count(batch)
         return total
 
-    def exact_match(self, model: LanguageModel) -> float | None:
-        """Share of the first rows whose greedy answer is the reference; None when there are no rows with a prompt."""
-        rows = [row for row in self.rows[: self.generation.max_samples] if row.prompt_tokens > 0]
-        if not rows:
-            return None
-        ordered = sorted(rows, key=lambda row: row.prompt_tokens)
-        batches = [ordered[start : start + _BATCH_ROWS] for start in range(0, len(ordered), _BATCH_ROWS)]
-        return sum(self._matches(model, batch) for batch in batches) / len(rows)
+    def generated(self, model: LanguageModel) -> Values:
+        """The metrics of greedy answers to the first rows; none for rows without a prompt, notations aside."""
+        rows = self.rows[: self.generation.max_samples]
+        prompted = [row for row in rows if row.prompt_tokens > 0]
+        notation = self.generation.notation
+        if prompted:
+            answers = self.answers(model, [row.input_ids[: row.prompt_tokens] for row in prompted])
+            values = self.judge(answers, [row.reference for row in prompted])
+            return values if notation is None else {**values, Metric.PARSE_RATE: parse_rate(notation, answers)}
+        if notation is None or not rows:
+            return {}
+        return {Metric.PARSE_RATE: parse_rate(notation, self.pieces(model, rows, notation))}
 
-    def _matches(self, model: LanguageModel, rows: Sequence[EncodedRow]) -> int:
-        prompts = [row.input_ids[: row.prompt_tokens] for row in rows]
+    def pieces(self, model: LanguageModel, rows: Sequence[Any], notation: Notation) -> list[str]:
+        """The openings of held-out pieces, each with the greedy continuation."""
+        texts = [str(self.tokenizer.decode(row.input_ids, skip_special_tokens=True)) for row in rows]
+        openings = [opening(notation, text) for text in texts]
+        continuations = self.answers(model, [self.tokenizer(text)["input_ids"] for text in openings])
+        return [text + rest for text, rest in zip(openings, continuations, strict=True)]
+
+    def answers(self, model: LanguageModel, prompts: Sequence[list[int]]) -> list[str]:
+        """The greedy answer to each prompt; prompts of like length are decoded together."""
+        texts: dict[int, str] = {}
+        for batch in decoding_batches([len(prompt) for prompt in prompts], self.generation.max_new_tokens):
+            texts |= zip(batch, self._decode(model, [prompts[place] for place in batch]), strict=True)
+        return [texts[place] for place in range(len(prompts))]
+
+    def _decode(self, model: LanguageModel, prompts: Sequence[list[int]]) -> list[str]:
         room = self.context - max(len(prompt) for prompt in prompts)
         answers = model.generate(prompts, max(1, min(self.generation.max_new_tokens, room)), self.stop_ids)
-        texts = [str(self.tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
-        return sum(text.strip() == row.reference.strip() for text, row in zip(texts, rows, strict=True))
+        return [str(self.tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
 
 
-def _by_tokens(rows: Sequence[EncodedRow]) -> Iterator[list[EncodedRow]]:
-    batch: list[EncodedRow] = []
-    for row in sorted(rows, key=lambda row: len(row.input_ids)):
+def _by_tokens(rows: Sequence[Any]) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    lengths = lengths_of(rows)
+    for place in sorted(range(len(rows)), key=lengths.__getitem__):
+        row = rows[place]
         if batch and (len(batch) + 1) * len(row.input_ids) > _BATCH_TOKENS:
             yield batch
             batch = []

@@ -3,34 +3,29 @@
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from tunesmith_api import ExportReport, Scheme, TrainReport, parse_uri
+from tunesmith_api import ExportReport, TrainReport
+from tunesmith_api.enums import ExportFormat
 from tunesmith_api.finetunejob import ArtifactStatus, EvaluationStatus, Scores
 from tunesmith_api.jobconfig import WORKSPACE_PATH
 from tunesmith_trainer import log
-from tunesmith_trainer.builder import build_onnx
+from tunesmith_trainer.adapter_folder import make_adapter_folder
 from tunesmith_trainer.environment import worker_threads
-from tunesmith_trainer.errors import InputNotFoundError, OutputNotWritableError
-from tunesmith_trainer.evaluate import Evaluator
+from tunesmith_trainer.errors import InputNotFoundError
 from tunesmith_trainer.gates import check_gates, require_gates
-from tunesmith_trainer.model import load_adapter, load_base
-from tunesmith_trainer.model_folder import (
-    folder_digest,
-    folder_size,
-    publish,
-    write_description,
-    write_tokenizer,
-)
-from tunesmith_trainer.onnx_model import OnnxModel
+from tunesmith_trainer.model_folder import folder_digest, folder_size
 from tunesmith_trainer.outcome import Outcome
-from tunesmith_trainer.parity import Reference, compare, require_parity, take_reference
+from tunesmith_trainer.parity import require_parity
 from tunesmith_trainer.plots import plot_evaluation
 from tunesmith_trainer.prepared import Prepared, read_prepared
+from tunesmith_trainer.publish import publish_output
+from tunesmith_trainer.recipe import Recipe
+from tunesmith_trainer.recipes import load_recipe
 from tunesmith_trainer.stages import Run
-from tunesmith_trainer.torch_model import TorchModel
-from tunesmith_trainer.train import make_evaluator
+from tunesmith_trainer.tuned import load_tuned, merged, result_file
 from tunesmith_trainer.workspace import (
     Workspace,
     file_digest,
@@ -64,10 +59,11 @@ def export(run: Run, outcome: Outcome) -> None:
     outcome.evaluation = EvaluationStatus(
         base=trained.base, tuned=trained.tuned, exported=report.exported, gates=report.gates
     )
-    require_parity(report.parity, report.artifact.precision)
+    if report.parity is not None:
+        require_parity(report.parity, spec.export.precision)
     require_gates(report.gates)
-    _publish(run)
-    outcome.artifact = report.artifact
+    uri = publish_output(run.config, workspace.export) or report.artifact.uri
+    outcome.artifact = report.artifact.model_copy(update={"uri": uri})
     write_json(workspace.root / "exported.json", {"key": key})
 
 
@@ -79,7 +75,7 @@ def _train_report(workspace: Workspace) -> TrainReport:
 
 
 def _weights(workspace: Workspace) -> Path:
-    path = workspace.adapter / "adapter_model.safetensors"
+    path = result_file(workspace.adapter)
     if not path.is_file():
         raise InputNotFoundError(f"{path} is absent; run the train stage first")
     return path
@@ -99,55 +95,40 @@ def _completed(run: Run, key: str) -> ExportReport | None:
 
 def _make(run: Run, prepared: Prepared, trained: TrainReport) -> ExportReport:
     workspace, spec = run.workspace, run.config.spec
+    if spec.export.format is ExportFormat.ADAPTER:
+        return make_adapter_folder(run, prepared, trained, artifact_uri(run))
     folder = workspace.export.with_name("export.tmp")
-    evaluator = make_evaluator(run, prepared)
+    recipe = load_recipe(run, prepared)
     for leftover in (folder, workspace.merged):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        reference = _merge(workspace, prepared, evaluator)
-        build_onnx(workspace.merged, folder, spec.export.precision)
+        reference = _merge(workspace, recipe)
+        recipe.build(workspace.merged, folder, spec.export.precision)
     finally:
         shutil.rmtree(workspace.merged, ignore_errors=True)
-    write_tokenizer(folder, prepared.model_path, evaluator.tokenizer)
-    write_description(folder, run.config.name, evaluator.tokenizer)
-    report = _measure(run, folder, evaluator, reference, trained)
+    report = _measure(run, folder, recipe, reference, trained)
     write_json(folder / workspace.export_report.name, report)
     make_readable([folder])
+    assert report.parity is not None
     require_parity(report.parity, spec.export.precision)
     replace_folder(folder, workspace.export)
+    assert report.exported is not None
     scores = {"base": trained.base, "tuned": trained.tuned, "exported": report.exported}
     plot_evaluation(workspace.plots / "evaluation.png", run.config.name, scores)
     return report
 
 
-def _merge(workspace: Workspace, prepared: Prepared, evaluator: Evaluator) -> Reference:
-    """Save the merged fp32 model, which stops at every token that ends an answer, and keep what it says."""
-    model = load_adapter(load_base(prepared.model_path), workspace.adapter).merge_and_unload()
-    model.generation_config.eos_token_id = sorted(evaluator.stop_ids)
-    model.config.eos_token_id = sorted(evaluator.stop_ids)
-    model.save_pretrained(workspace.merged)
-    name_rope_type(workspace.merged / "config.json")
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
-        if (prepared.model_path / name).is_file():
-            shutil.copyfile(prepared.model_path / name, workspace.merged / name)
-    return take_reference(TorchModel(model), evaluator.rows, evaluator.context)
+def _merge(workspace: Workspace, recipe: Recipe) -> Any:
+    """Save the merged fp32 model, and keep what it says."""
+    return recipe.save_merged(merged(load_tuned(recipe.load_base(), workspace.adapter)), workspace.merged)
 
 
-def name_rope_type(path: Path) -> None:
-    """Name the kind of scaled rotary embedding by its older key too, which the model builder reads."""
-    config = read_json(path) or {}
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", "default") != "default" and "type" not in rope:
-        rope["type"] = rope["rope_type"]
-        write_json(path, config)
-
-
-def _measure(run: Run, folder: Path, evaluator: Evaluator, reference: Reference, trained: TrainReport) -> ExportReport:
+def _measure(run: Run, folder: Path, recipe: Recipe, reference: Any, trained: TrainReport) -> ExportReport:
     spec = run.config.spec
-    model = OnnxModel(folder)
-    parity = compare(model, reference)
+    model = recipe.open(folder)
+    parity = recipe.compare(model, reference)
     log.info("compared with the torch model", **parity.model_dump())
-    exported: Scores = evaluator.score(model)
+    exported: Scores = recipe.score(model).scores
     log.info("exported model measured", **exported.model_dump())
     artifact = ArtifactStatus(
         uri=artifact_uri(run),
@@ -174,15 +155,3 @@ def artifact_uri(run: Run) -> str:
     if run.config.workspace == WORKSPACE_PATH:
         return f"pvc://{run.config.name}-workspace/{run.workspace.export.name}"
     return f"file://{run.workspace.export.absolute()}"
-
-
-def _publish(run: Run) -> None:
-    output = run.config.spec.output
-    if output is None:
-        return
-    location = parse_uri(output.uri)
-    path = location.path if location.scheme is Scheme.FILE else run.config.outputs.get(output.uri)
-    if path is None:
-        raise OutputNotWritableError(f"spec.output.uri: {output.uri} is not mounted")
-    publish(run.workspace.export, Path(path))
-    log.info("published", uri=output.uri)

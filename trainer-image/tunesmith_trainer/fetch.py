@@ -1,5 +1,7 @@
 """Bringing an input to a local path: mounted ones are used in place, the others are fetched into the workspace."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -7,13 +9,20 @@ from tunesmith_api import JobConfig, Scheme, UriError, parse_uri
 from tunesmith_api.finetunejob import SecretReference
 from tunesmith_api.uri import Location
 from tunesmith_trainer import log
+from tunesmith_trainer.artifacts import fetch_artifact
+from tunesmith_trainer.credentials import Credentials, read_credentials
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
 from tunesmith_trainer.https import fetch_https, policy_from
-from tunesmith_trainer.hub import DATASETS, fetch_dataset, fetch_model
+from tunesmith_trainer.hub import DATA_PATTERNS, DATASETS, MODEL_PATTERNS, fetch_dataset, fetch_model
+from tunesmith_trainer.object_store import fetch_objects
+from tunesmith_trainer.registry import open_repository
+from tunesmith_trainer.retry import retry_from
+from tunesmith_trainer.stores import open_remote
 from tunesmith_trainer.workspace import Workspace, key_of, read_json, write_json
 
-#: The key of a secret that holds a bearer token.
-TOKEN_KEY = "token"  # noqa: S105 - the key's name, not the secret
+#: Schemes whose things are local paths already: mounted by the operator, or on this machine.
+_MOUNTED = frozenset({Scheme.FILE, Scheme.PVC, Scheme.CONFIGMAP, Scheme.JOB})
+_COMPLETE = ".complete.json"
 
 
 @dataclass(frozen=True)
@@ -31,14 +40,15 @@ class Input:
     secret: SecretReference | None = None
 
 
-def _token(config: JobConfig, source: Input) -> str | None:
-    if source.secret is None:
-        return None
-    folder = config.secrets.get(source.secret.name)
-    path = Path(folder) / TOKEN_KEY if folder else None
-    if path is None or not path.is_file():
-        raise InputNotFoundError(f"{source.field}.secretRef: secret {source.secret.name!r} has no key {TOKEN_KEY!r}")
-    return path.read_text(encoding="utf-8").strip()
+@dataclass(frozen=True)
+class _Order:
+    """What a fetcher gets: the input, where it lies, its credentials, the folder to fetch into, the wanted files."""
+
+    source: Input
+    location: Location
+    credentials: Credentials
+    target: Path
+    patterns: tuple[str, ...]
 
 
 def _parse(source: Input) -> Location:
@@ -58,6 +68,51 @@ def _mounted(config: JobConfig, source: Input, location: Location) -> Path:
     return path
 
 
+# The fetchers: each brings an input into a folder and gives the local file or folder.
+
+
+def _https(order: _Order) -> Path:
+    name = PurePosixPath(order.location.path.partition("?")[0]).name or "data"
+    uri = order.source.uri.partition("#")[0]
+    fetch_https(uri, order.target / name, policy_from(), order.credentials.get("token"), order.location.digest)
+    return order.target / name
+
+
+def _hub_dataset(order: _Order) -> Path:
+    fetch_dataset(order.location, order.target, order.credentials.get("token"))
+    return order.target
+
+
+def _hub_model(order: _Order) -> Path:
+    fetch_model(order.location, order.target, order.credentials.get("token"))
+    return order.target
+
+
+def _objects(order: _Order) -> Path:
+    remote = open_remote(order.location, order.credentials, retry_from(), field=f"{order.source.field}.uri")
+    return fetch_objects(remote, order.target, order.patterns)
+
+
+def _artifact(order: _Order) -> Path:
+    field = f"{order.source.field}.uri"
+    repository = open_repository(
+        order.location, order.credentials, retry_from(), field=field, refusal=InputNotFoundError
+    )
+    fetch_artifact(repository, order.target)
+    return order.target
+
+
+_Fetcher = Callable[[_Order], Path]
+_FETCHERS: dict[Scheme, _Fetcher] = {
+    Scheme.S3: _objects,
+    Scheme.GS: _objects,
+    Scheme.AZ: _objects,
+    Scheme.OCI: _artifact,
+}
+_DATA_FETCHERS: dict[Scheme, _Fetcher] = {**_FETCHERS, Scheme.HTTPS: _https, Scheme.HF: _hub_dataset}
+_MODEL_FETCHERS: dict[Scheme, _Fetcher] = {**_FETCHERS, Scheme.HF: _hub_model}
+
+
 def locate_data(config: JobConfig, workspace: Workspace, source: Input) -> Path:
     """The local file or folder of a data set.
 
@@ -65,25 +120,21 @@ def locate_data(config: JobConfig, workspace: Workspace, source: Input) -> Path:
         StageError: it cannot be found, reached or read.
     """
     location = _parse(source)
-    if location.scheme in {Scheme.FILE, Scheme.PVC, Scheme.CONFIGMAP}:
+    if location.scheme in _MOUNTED:
         return _mounted(config, source, location)
     if location.scheme is Scheme.HF and location.authority != DATASETS:
         raise BadConfigError(
             f"{source.field}.uri: {source.uri} is a model; write hf://datasets/organisation/repository"
         )
-    if location.scheme not in {Scheme.HF, Scheme.HTTPS}:
-        raise BadConfigError(f"{source.field}.uri: {location.scheme}:// cannot be read yet")
     folder = workspace.downloads / key_of(source.uri)[:16]
-    name = PurePosixPath(location.path.partition("?")[0]).name or "data"
-    target = folder if location.scheme is Scheme.HF else folder / name
-    if read_json(folder / ".complete.json") is None:
-        log.info("fetching", uri=source.uri)
-        if location.scheme is Scheme.HF:
-            fetch_dataset(location, folder, _token(config, source))
-        else:
-            fetch_https(source.uri, target, policy_from(), _token(config, source))
-        write_json(folder / ".complete.json", {"uri": source.uri})
-    return target
+    known = read_json(folder / _COMPLETE)
+    if known is not None:
+        return folder / str(known.get("name", ""))
+    order = _Order(source, location, _credentials(config, source, location), folder, DATA_PATTERNS)
+    log.info("fetching", uri=_shown(source.uri))
+    path = _DATA_FETCHERS[location.scheme](order)
+    write_json(folder / _COMPLETE, {"uri": _shown(source.uri), "name": str(path.relative_to(folder))})
+    return path
 
 
 def locate_model(config: JobConfig, workspace: Workspace, source: Input) -> Path:
@@ -93,17 +144,34 @@ def locate_model(config: JobConfig, workspace: Workspace, source: Input) -> Path
         StageError: it cannot be found, reached or read.
     """
     location = _parse(source)
-    if location.scheme in {Scheme.FILE, Scheme.PVC, Scheme.CONFIGMAP}:
+    if location.scheme in _MOUNTED:
         return _mounted(config, source, location)
-    if location.scheme is not Scheme.HF:
+    if location.scheme not in _MODEL_FETCHERS:
         raise BadConfigError(
-            f"{source.field}.uri: a model cannot be read from {location.scheme}://; use hf:// or a folder by pvc://"
+            f"{source.field}.uri: a model is a folder, which {location.scheme}:// does not have;"
+            " use hf://, s3://, gs://, az://, oci:// or pvc://"
         )
-    if location.authority == DATASETS:
+    if location.authority == DATASETS and location.scheme is Scheme.HF:
         raise BadConfigError(f"{source.field}.uri: {source.uri} is a data set, not a model")
     marker = workspace.model / ".tunesmith.json"
-    if (read_json(marker) or {}).get("uri") != source.uri:
-        log.info("fetching", uri=source.uri)
-        fetch_model(location, workspace.model, _token(config, source))
-        write_json(marker, {"uri": source.uri})
+    known = read_json(marker) or {}
+    if known == {"uri": source.uri, "complete": True}:
+        return workspace.model
+    if known.get("uri") != source.uri:
+        shutil.rmtree(workspace.model, ignore_errors=True)
+        write_json(marker, {"uri": source.uri, "complete": False})
+    order = _Order(source, location, _credentials(config, source, location), workspace.model, MODEL_PATTERNS)
+    log.info("fetching", uri=_shown(source.uri))
+    if _MODEL_FETCHERS[location.scheme](order) != workspace.model:
+        raise InputNotFoundError(f"{source.field}.uri: {source.uri} is a single file; a model is a folder")
+    write_json(marker, {"uri": source.uri, "complete": True})
     return workspace.model
+
+
+def _credentials(config: JobConfig, source: Input, location: Location) -> Credentials:
+    return read_credentials(config, source.field, location.scheme, source.secret)
+
+
+def _shown(uri: str) -> str:
+    """A URI without its query, which may hold a signature."""
+    return uri.partition("?")[0]

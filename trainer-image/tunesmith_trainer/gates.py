@@ -2,17 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from tunesmith_api.enums import Metric
 from tunesmith_api.finetunejob import Gate, GateResult, Scores
+from tunesmith_api.metrics import METRICS, score_of
 from tunesmith_trainer.errors import GateFailedError
-
-#: Metrics that are better when lower.
-_LOWER_IS_BETTER = frozenset({Metric.PERPLEXITY})
-
-
-def _value(scores: Scores, metric: Metric) -> float | None:
-    value: float | None = getattr(scores, metric.value)
-    return value
 
 
 def _bounds(gate: Gate, base: Scores) -> list[tuple[str, float, Callable[[float, float], bool]]]:
@@ -21,9 +13,9 @@ def _bounds(gate: Gate, base: Scores) -> list[tuple[str, float, Callable[[float,
         bounds.append((">= min", gate.min, lambda value, bound: value >= bound))
     if gate.max is not None:
         bounds.append(("<= max", gate.max, lambda value, bound: value <= bound))
-    before = _value(base, gate.metric)
+    before = score_of(base, gate.metric)
     if gate.max_regression is not None and before is not None:
-        if gate.metric in _LOWER_IS_BETTER:
+        if METRICS[gate.metric].lower_is_better:
             bounds.append(
                 ("<= base + maxRegression", before + gate.max_regression, lambda value, bound: value <= bound)
             )
@@ -43,7 +35,7 @@ def check_gates(gates: Sequence[Gate], scores: Scores, base: Scores, whose: str)
 
 
 def _check(gate: Gate, scores: Scores, base: Scores, whose: str) -> GateResult:
-    value = _value(scores, gate.metric)
+    value = score_of(scores, gate.metric)
     if value is None:
         return GateResult(metric=gate.metric, value=0, passed=False, message=f"{whose} {gate.metric} was not measured")
     bounds = _bounds(gate, base)

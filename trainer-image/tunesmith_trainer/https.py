@@ -1,9 +1,11 @@
-"""Fetching a file over https: streamed to the disk, bounded, redirects followed by hand, public addresses only."""
+"""Fetching a file over https: resumed, bounded, redirects followed by hand, public addresses only."""
 
+import contextlib
 import os
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import certifi
@@ -11,11 +13,14 @@ import httpx
 
 from tunesmith_trainer.addresses import ALLOWED_HOSTS_VARIABLE, parse_allowed_hosts, resolve_public
 from tunesmith_trainer.errors import BadConfigError, BadDataError, InputNotFoundError, ServiceUnavailableError
+from tunesmith_trainer.retry import Retry, TransientError, retry_from
+from tunesmith_trainer.transfer import Opened, Wanted, fetch_file
 
 MAX_REDIRECTS = 5
 #: Environment variable: greatest size of one fetched file, in bytes.
 MAX_BYTES_VARIABLE = "TUNESMITH_MAX_DOWNLOAD_BYTES"
 DEFAULT_MAX_BYTES = 10 * 2**30
+_CHUNK_BYTES = 2**20
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 
 
@@ -26,21 +31,23 @@ class FetchPolicy:
     Attributes:
         resolve: host and port to the address to connect to; raises for addresses that must not be reached.
         max_bytes: greatest size of the file.
+        retry: how often a failed request is tried.
     """
 
     resolve: Callable[[str, int], str]
     max_bytes: int = DEFAULT_MAX_BYTES
+    retry: Retry = field(default_factory=Retry)
 
 
 def policy_from(environ: Mapping[str, str] = os.environ) -> FetchPolicy:
     """The policy that the environment states."""
     allowed = parse_allowed_hosts(environ.get(ALLOWED_HOSTS_VARIABLE, ""))
     limit = int(environ.get(MAX_BYTES_VARIABLE, DEFAULT_MAX_BYTES))
-    return FetchPolicy(lambda host, port: resolve_public(host, port, allowed), limit)
+    return FetchPolicy(lambda host, port: resolve_public(host, port, allowed), limit, retry_from(environ))
 
 
-def fetch_https(uri: str, target: Path, policy: FetchPolicy, token: str | None = None) -> None:
-    """Fetch a URI into a file; the file appears only when it is whole.
+def fetch_https(uri: str, target: Path, policy: FetchPolicy, token: str | None = None, digest: str = "") -> None:
+    """Fetch a URI into a file; the file appears only when it is whole, and a killed fetch goes on where it was.
 
     The name is resolved and checked once per hop, and the connection goes to that very address with the name kept in
     the Host header and in TLS, so DNS rebinding finds no gap. For the same reason no proxy is used.
@@ -50,52 +57,99 @@ def fetch_https(uri: str, target: Path, policy: FetchPolicy, token: str | None =
         target: the file to write.
         policy: what may be reached.
         token: sent as a bearer token, to the URI's own host only.
+        digest: the file's SHA-256 in hexadecimal, where it is known.
 
     Raises:
         BadConfigError: a hop is no https, or leads to an address that is not public.
-        InputNotFoundError: the server refuses (4xx), or its certificate is not valid.
-        ServiceUnavailableError: the server does not answer, or answers 429 or 5xx.
+        InputNotFoundError: the server refuses (4xx), its certificate is not valid, or the content has another digest.
+        ServiceUnavailableError: the server does not answer, or answers 429 or 5xx, after every retry.
         BadDataError: the file is larger than the policy allows.
+        OutputNotWritableError: the disk has no room for it.
     """
-    context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
-    target.parent.mkdir(parents=True, exist_ok=True)
     url = httpx.URL(uri)
-    origin = (url.host, url.port)
+    shown = str(url.copy_with(query=None))
+    context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
     with httpx.Client(verify=context, trust_env=False, timeout=_TIMEOUT, follow_redirects=False) as client:
+        source = _Source(client, url, policy, token)
+        fetch_file(
+            Wanted(shown, source.open, digest, lambda size: _refuse_size(shown, size, policy)), target, policy.retry
+        )
+
+
+def _refuse_size(shown: str, size: int, policy: FetchPolicy) -> None:
+    if size > policy.max_bytes:
+        raise BadDataError(f"{shown} is larger than {policy.max_bytes} bytes; use a pvc:// URI for data of this size")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A URL that is read with a client."""
+
+    client: httpx.Client
+    url: httpx.URL
+    policy: FetchPolicy
+    token: str | None
+
+    @contextlib.contextmanager
+    def open(self, start: int, identity: str) -> Iterator[Opened]:
+        """Follow redirects to the file and open it at a position; the token goes to the URL's own host only."""
+        url = self.url
         for _ in range(MAX_REDIRECTS + 1):
-            following = _fetch_hop(client, url, target, policy, token if (url.host, url.port) == origin else None)
-            if following is None:
-                return
-            url = following
-    raise InputNotFoundError(f"{uri} redirects more than {MAX_REDIRECTS} times")
+            own = (url.host, url.port) == (self.url.host, self.url.port)
+            response = self._ask(url, start, identity, self.token if own else None)
+            with contextlib.closing(response):
+                if not response.is_redirect:
+                    _refuse_status(url, response.status_code)
+                    yield _opened(response)
+                    return
+                url = url.join(response.headers["Location"])
+        raise InputNotFoundError(f"{self.url.copy_with(query=None)} redirects more than {MAX_REDIRECTS} times")
 
-
-def _fetch_hop(
-    client: httpx.Client, url: httpx.URL, target: Path, policy: FetchPolicy, token: str | None
-) -> httpx.URL | None:
-    if url.scheme != "https":
-        raise BadConfigError(f"{url} is not https; data is fetched over https only")
-    address = policy.resolve(url.host, url.port or 443)
-    request = client.build_request(
-        "GET",
-        url.copy_with(host=address),
-        headers={"Host": url.netloc.decode(), **({"Authorization": f"Bearer {token}"} if token else {})},
-        extensions={"sni_hostname": url.host},
-    )
-    try:
-        response = client.send(request, stream=True)
+    def _ask(self, url: httpx.URL, start: int, identity: str, token: str | None) -> httpx.Response:
+        if url.scheme != "https":
+            raise BadConfigError(f"{url.copy_with(query=None)} is not https; data is fetched over https only")
         try:
-            if response.is_redirect:
-                return url.join(response.headers["Location"])
-            _refuse_status(url, response.status_code)
-            _save(response, url, target, policy.max_bytes)
-        finally:
-            response.close()
+            address = self.policy.resolve(url.host, url.port or 443)
+        except ServiceUnavailableError as error:
+            raise TransientError(str(error)) from error
+        headers = {"Host": url.netloc.decode(), "Accept-Encoding": "identity"}
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
+        headers |= {"Range": f"bytes={start}-", "If-Range": identity} if start else {}
+        request = self.client.build_request(
+            "GET", url.copy_with(host=address), headers=headers, extensions={"sni_hostname": url.host}
+        )
+        with _transport_errors(url):
+            return self.client.send(request, stream=True)
+
+
+def _opened(response: httpx.Response) -> Opened:
+    length = response.headers.get("Content-Length", "")
+    size = int(length) if length.isdigit() else None
+    start = 0
+    if response.status_code == httpx.codes.PARTIAL_CONTENT:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        if found is None:
+            raise TransientError("the server's answer to a range has no Content-Range")
+        start, size = int(found[1]), int(found[2])
+    etag = response.headers.get("ETag", "")
+    identity = "" if etag.startswith("W/") else etag or response.headers.get("Last-Modified", "")
+    return Opened(_chunks(response), start, size, identity)
+
+
+def _chunks(response: httpx.Response) -> Iterator[bytes]:
+    with _transport_errors(response.url):
+        yield from response.iter_raw(_CHUNK_BYTES)
+
+
+@contextlib.contextmanager
+def _transport_errors(url: httpx.URL) -> Iterator[None]:
+    try:
+        yield
     except httpx.TransportError as error:
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
-            raise InputNotFoundError(f"{url}: the certificate is not valid: {error}") from error
-        raise ServiceUnavailableError(f"{url} does not answer: {error}") from error
-    return None
+            shown = url.copy_with(query=None)
+            raise InputNotFoundError(f"{shown}: the certificate is not valid: {error}") from error
+        raise TransientError(f"does not answer: {error or type(error).__name__}") from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -105,20 +159,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _refuse_status(url: httpx.URL, status: int) -> None:
-    if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        raise ServiceUnavailableError(f"{url} answers {status}")
-    if status != httpx.codes.OK:
-        raise InputNotFoundError(f"{url} answers {status}")
-
-
-def _save(response: httpx.Response, url: httpx.URL, target: Path, max_bytes: int) -> None:
-    part = target.with_name(f".{target.name}.part")
-    size = 0
-    with part.open("wb") as file:
-        for chunk in response.iter_bytes():
-            size += len(chunk)
-            if size > max_bytes:
-                part.unlink()
-                raise BadDataError(f"{url} is larger than {max_bytes} bytes; use a pvc:// URI for data of this size")
-            file.write(chunk)
-    part.replace(target)
+    if status in {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS} or status >= 500:
+        raise TransientError(f"answers {status}")
+    if status not in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
+        raise InputNotFoundError(f"{url.copy_with(query=None)} answers {status}")

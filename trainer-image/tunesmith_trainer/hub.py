@@ -1,10 +1,16 @@
 """Fetching models and data sets from a Hugging Face hub (or a mirror, by HF_ENDPOINT)."""
 
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
-from huggingface_hub import snapshot_download
+from huggingface_hub import DryRunFileInfo, HfApi, snapshot_download
 from huggingface_hub.errors import (
+    DryRunError,
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
@@ -13,11 +19,17 @@ from huggingface_hub.errors import (
 )
 
 from tunesmith_api import Location
-from tunesmith_trainer.errors import InputNotFoundError, ServiceUnavailableError
+from tunesmith_trainer.errors import InputNotFoundError
+from tunesmith_trainer.retry import TransientError, retry_from
+from tunesmith_trainer.tables import KINDS
+from tunesmith_trainer.transfer import require_space
+from tunesmith_trainer.workspace import file_digest
 
 DATASETS = "datasets"
+_HINT = "; a private or gated repository needs secretRef with the key token"
+_HEXADECIMAL = re.compile(r"[0-9a-f]+")
 MODEL_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "LICENSE*")
-DATA_PATTERNS = ("*.parquet", "*.jsonl", "*.json", "*.csv", "*.jsonl.gz", "*.json.gz", "*.csv.gz", "*.txt")
+DATA_PATTERNS = tuple(f"*{suffix}{gzip}" for kind in KINDS.values() for suffix in kind.suffixes for gzip in ("", ".gz"))
 
 
 def fetch_model(location: Location, target: Path, token: str | None) -> None:
@@ -60,23 +72,68 @@ def fetch_dataset(location: Location, target: Path, token: str | None) -> None:
 def _snapshot(
     *, repository: str, kind: str, revision: str, patterns: tuple[str, ...], target: Path, token: str | None
 ) -> None:
+    label = f"hf:// {kind} {repository}"
+    options: dict[str, Any] = {
+        "repo_type": kind,
+        "revision": revision or None,
+        "local_dir": target,
+        "allow_patterns": list(patterns),
+        "token": token or False,
+    }
+
+    def attempt() -> None:
+        with _errors(label, token):
+            target.mkdir(parents=True, exist_ok=True)
+            HfApi(token=options["token"]).repo_info(repository, repo_type=kind, revision=options["revision"])
+            planned = snapshot_download(repository, dry_run=True, **options)
+            require_space(target, sum(file.file_size or 0 for file in planned if file.will_download), label)
+            snapshot_download(repository, **options)
+            _require_files(target, planned)
+
+    retry_from().call(label, attempt)
+    _check_digests(label, target)
+
+
+@contextmanager
+def _errors(label: str, token: str | None) -> Iterator[None]:
     try:
-        snapshot_download(
-            repository,
-            repo_type=kind,
-            revision=revision or None,
-            local_dir=target,
-            allow_patterns=list(patterns),
-            token=token or False,
-        )
+        yield
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
-        raise InputNotFoundError(f"hf:// {kind} {repository}: {_first_line(error)}") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.TransportError, OSError) as error:
+        raise InputNotFoundError(f"{label}: {_first_line(error)}{'' if token else _HINT}") from error
+    except (HfHubHTTPError, DryRunError, LocalEntryNotFoundError, httpx.TransportError, OSError) as error:
         if isinstance(error, HfHubHTTPError) and _is_refusal(error.response.status_code):
-            raise InputNotFoundError(f"hf:// {kind} {repository}: {_first_line(error)}") from error
+            raise InputNotFoundError(f"{label}: {_first_line(error)}") from error
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ServiceUnavailableError(f"hf:// {kind} {repository}: {_first_line(error)}") from error
+        raise TransientError(_first_line(error)) from error
+
+
+def _require_files(target: Path, planned: Sequence[DryRunFileInfo]) -> None:
+    """Where the hub fails, the library may return the folder as it is: whatever was planned must be there."""
+    missing = [file.filename for file in planned if not (target / file.filename).is_file()]
+    if missing:
+        raise TransientError(f"{missing[0]} was not fetched")
+
+
+def _check_digests(label: str, target: Path) -> None:
+    """Compare every fetched file with the hub's digest: the SHA-256 of a large file, Git's blob hash of a small one."""
+    notes = target / ".cache" / "huggingface" / "download"
+    for note in sorted(notes.rglob("*.metadata")):
+        file = target / note.relative_to(notes).with_suffix("")
+        etag = note.read_text(encoding="utf-8").splitlines()[1]
+        digest = {64: file_digest, 40: _git_digest}.get(len(etag))
+        if file.is_file() and digest is not None and _HEXADECIMAL.fullmatch(etag) and digest(file) != etag:
+            file.unlink()
+            note.unlink()
+            raise InputNotFoundError(f"{label}: {file.name} differs from the digest {etag} that the hub states")
+
+
+def _git_digest(file: Path) -> str:
+    whole = hashlib.sha1(f"blob {file.stat().st_size}\0".encode(), usedforsecurity=False)
+    with file.open("rb") as opened:
+        while chunk := opened.read(2**20):
+            whole.update(chunk)
+    return whole.hexdigest()
 
 
 def _is_refusal(status: int) -> bool:

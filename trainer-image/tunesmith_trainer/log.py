@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,10 @@ LOGGER = logging.getLogger("tunesmith")
 
 
 class _JsonFormatter(logging.Formatter):
+    def __init__(self, hide: Callable[[str], str]) -> None:
+        super().__init__()
+        self._hide = hide
+
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = getattr(record, "fields", {})
         line = {
@@ -19,13 +24,17 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **fields,
         }
-        return json.dumps(line, default=str)
+        return self._hide(json.dumps(line, default=str))
 
 
-def start_logging() -> None:
-    """Send every record to standard output as JSON: ours from INFO on, the libraries' from WARNING on."""
+def start_logging(hide: Callable[[str], str] = str) -> None:
+    """Send every record to standard output as JSON: ours from INFO on, the libraries' from WARNING on.
+
+    Args:
+        hide: takes secrets out of a line.
+    """
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_JsonFormatter())
+    handler.setFormatter(_JsonFormatter(hide))
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
     LOGGER.setLevel(logging.INFO)

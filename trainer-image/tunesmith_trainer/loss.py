@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from tunesmith_trainer.adapters import virtual_tokens
 from tunesmith_trainer.encode import IGNORED, EncodedRow
 
 Batch = dict[str, torch.Tensor]
@@ -40,7 +41,7 @@ def completion_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Ten
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
         use_cache=False,
-        logits_to_keep=keep,
+        logits_to_keep=keep + virtual_tokens(model),
     )
     return output.logits, targets[:, keep]
 

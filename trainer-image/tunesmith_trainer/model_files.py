@@ -8,9 +8,13 @@ from typing import Any
 from safetensors import safe_open
 
 from tunesmith_api import CatalogModel, JobConfig, UnknownPresetError, find_preset, load_catalog
-from tunesmith_api.finetunejob import LoraSpec
+from tunesmith_api.families import family_of, is_feedforward
+from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec
 from tunesmith_api.jobconfig import BUNDLED_MODELS_PATH, BUNDLED_MODELS_VARIABLE
+from tunesmith_api.misfits import refusals
+from tunesmith_api.parameters import Linear, Shapes
 from tunesmith_api.planner import DEFAULT_SEQUENCE_LENGTH
+from tunesmith_api.tasks import ENCODER_TYPES, ModelKind, model_kind
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
 from tunesmith_trainer.fetch import Input, locate_model
 from tunesmith_trainer.workspace import Workspace, read_json
@@ -24,7 +28,11 @@ EXPORTABLE = frozenset(
         *("Nemotron", "Olmo", "Phi", "Phi3", "Qwen2", "Qwen3", "SmolLM3"),
     )
 )
-_NOT_ADAPTED = ("embed", "lm_head", "norm", "rotary")
+#: Models that count positions from behind the padding token's, as fairseq's do.
+_OFFSET_TYPES = frozenset({"roberta", "xlm-roberta"})
+#: Encoder-decoder models that our own export knows.
+SEQ2SEQ = frozenset({"MarianMTModel", "MT5ForConditionalGeneration", "T5ForConditionalGeneration"})
+_NOT_ADAPTED = ("embed", "lm_head", "norm", "relative_attention", "rotary", "shared")
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,9 @@ class ModelFiles:
     @property
     def context(self) -> int:
         """The longest sequence that the model takes, in tokens."""
-        return int(self.config.get("max_position_embeddings", DEFAULT_SEQUENCE_LENGTH))
+        positions = int(self.config.get("max_position_embeddings", DEFAULT_SEQUENCE_LENGTH))
+        offset = int(self.config.get("pad_token_id") or 0) + 1 if self.config.get("model_type") in _OFFSET_TYPES else 0
+        return positions - offset
 
 
 def locate_base_model(config: JobConfig, workspace: Workspace) -> ModelFiles:
@@ -97,12 +107,15 @@ def inspect_model(path: Path) -> ModelFiles:
 
 def _refuse_architecture(config: dict[str, Any]) -> None:
     """Refuse what the library cannot load without code of the repository, and what cannot be exported."""
+    if model_kind(config) is ModelKind.ENCODER and "auto_map" not in config:
+        return
     architecture = next(iter(config.get("architectures") or []), "none")
-    if architecture not in EXPORTABLE:
+    known = EXPORTABLE | SEQ2SEQ
+    if architecture not in known:
         code = " (it needs code of its own, which is never run)" if "auto_map" in config else ""
         raise BadConfigError(
             f"spec.model: architecture {architecture}{code} cannot be tuned and exported;"
-            f" use one of {', '.join(sorted(EXPORTABLE))}"
+            f" use one of {', '.join(sorted(known))}, or an encoder: {', '.join(sorted(ENCODER_TYPES))}"
         )
 
 
@@ -137,20 +150,33 @@ def lora_targets(files: ModelFiles, lora: LoraSpec) -> list[str]:
     return sorted(known or present)
 
 
-def check_rank(files: ModelFiles, lora: LoraSpec) -> None:
-    """Refuse a rank that is no low-rank update any more.
+def check_technique(files: ModelFiles, spec: FineTuneJobSpec) -> None:
+    """Refuse a technique that the model's kind or its layers cannot take.
 
     Raises:
-        BadConfigError: the rank is above the narrowest side of an adapted layer.
+        BadConfigError: naming the option and its bound.
     """
-    targets = set(lora_targets(files, lora))
-    adapted = {name: min(shape) for name, shape in files.shapes.items() if name.rpartition(".")[2] in targets}
-    narrowest = min(adapted, key=lambda name: adapted[name])
-    if lora.rank > adapted[narrowest]:
-        raise BadConfigError(
-            f"spec.technique.lora.rank: {lora.rank} is above the width {adapted[narrowest]} of layer {narrowest};"
-            f" use at most {adapted[narrowest]}"
-        )
+    problems = refusals(spec, model_kind(files.config), _adapted_shapes(files, spec.technique.lora or LoraSpec()))
+    if problems:
+        raise BadConfigError("; ".join(problems))
+
+
+def _adapted_shapes(files: ModelFiles, lora: LoraSpec) -> Shapes:
+    """The shapes that a technique's bounds depend on; weights are not counted here."""
+    targets, family = set(lora_targets(files, lora)), family_of(files.config)
+    linears = tuple(
+        Linear(inputs, outputs, is_feedforward(family, name))
+        for name, (outputs, inputs) in files.shapes.items()
+        if name.rpartition(".")[2] in targets and any(part.isdigit() for part in name.split("."))
+    )
+    layers = int(files.config.get("num_hidden_layers") or files.config.get("n_layers") or 0)
+    width = width_of(files.config)
+    return Shapes(linears, layers, width, width, norm_weights=0, total=0, layer_weights=0, tail_weights=0)
+
+
+def width_of(config: dict[str, Any]) -> int:
+    """The width of a model's hidden states, from its config.json; DistilBERT calls it dim."""
+    return int(config.get("hidden_size") or config.get("dim") or 0)
 
 
 def sequence_length(files: ModelFiles, asked: int | None) -> int:

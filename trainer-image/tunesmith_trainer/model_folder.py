@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tunesmith_api.reports import EXPORT_REPORT
 from tunesmith_trainer.errors import OutputNotWritableError
-from tunesmith_trainer.formats import ASSISTANT, SYSTEM, USER, Turn
+from tunesmith_trainer.examples import ASSISTANT, SYSTEM, USER, Turn
 from tunesmith_trainer.tokenizer import render
 from tunesmith_trainer.workspace import file_digest, make_readable, replace_folder, write_json, write_text
 

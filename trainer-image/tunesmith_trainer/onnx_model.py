@@ -6,18 +6,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from tunesmith_trainer.encode import IGNORED, EncodedRow
-from tunesmith_trainer.environment import worker_threads
 from tunesmith_trainer.evaluate import TokenCounts
+from tunesmith_trainer.onnx_session import open_session
 from tunesmith_trainer.workspace import read_json
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Cache = dict[str, Floats]
-
-_PROVIDER = "CPUExecutionProvider"
 
 
 class OnnxModel:
@@ -30,12 +27,7 @@ class OnnxModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = worker_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(folder / "model.onnx", options, providers=[_PROVIDER])
-        if self._session.get_providers() != [_PROVIDER]:
-            raise RuntimeError(f"the session runs on {self._session.get_providers()}, not on {_PROVIDER}")
+        self._session = open_session(folder / "model.onnx")
         decoder = (read_json(folder / "genai_config.json") or {})["model"]["decoder"]
         self._heads, self._width = int(decoder["num_key_value_heads"]), int(decoder["head_size"])
         self._inputs = {value.name for value in self._session.get_inputs()}

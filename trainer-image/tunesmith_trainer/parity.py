@@ -77,7 +77,7 @@ def compare(model: Comparable, reference: Reference) -> Parity:
     for ids, wanted in zip(reference.sequences, reference.logits, strict=True):
         found = model.logits(ids)
         differences.append(float(np.abs(found - wanted).max()))
-        divergences.append(_kl(wanted, found))
+        divergences.append(divergence(wanted, found))
     limit = max(len(answer) for answer in reference.answers)
     answers = model.generate(reference.prompts, limit, frozenset({_NO_TOKEN}))
     same = [
@@ -92,11 +92,11 @@ def compare(model: Comparable, reference: Reference) -> Parity:
     )
 
 
-def _kl(wanted: Floats, found: Floats) -> npt.NDArray[np.float64]:
+def divergence(wanted: Floats, found: Floats) -> npt.NDArray[np.float64]:
     """KL(wanted || found) per position, in nats."""
     p, q = _log_softmax(wanted), _log_softmax(found)
-    divergence: npt.NDArray[np.float64] = (np.exp(p) * (p - q)).sum(axis=-1)
-    return divergence
+    nats: npt.NDArray[np.float64] = (np.exp(p) * (p - q)).sum(axis=-1)
+    return nats
 
 
 def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunesmith_api.enums import DataFormat
 from tunesmith_trainer.errors import InputNotFoundError
+from tunesmith_trainer.instructions import Instruction
 from tunesmith_trainer.workspace import Workspace
 
 
@@ -26,6 +27,12 @@ class Prepared(BaseModel):
     """Modules to adapt."""
     stop_token: str
     """The token that ends an answer."""
+    labels: list[str] = Field(default_factory=list)
+    """Names of the classes, or of the kinds of entities, in the order of their numbers."""
+    multiple_labels: bool = False
+    """Whether a text may have any number of classes."""
+    instruction: Instruction | None = None
+    """What the model is asked, where the task has an instruction."""
 
 
 def read_prepared(workspace: Workspace) -> Prepared:

@@ -1,59 +1,122 @@
-"""Converting and checking all rows of a data set: bad rows are told by number, the first three and the count."""
+"""A data set as a stream of examples: the format is chosen by the first rows, then each row is converted by itself."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 from tunesmith_api.enums import DataFormat, Task
 from tunesmith_api.finetunejob import Columns
-from tunesmith_trainer.errors import SHOWN_ROWS, BadConfigError, BadDataError
-from tunesmith_trainer.formats import FORMATS, Example, RowError, detect_format
-from tunesmith_trainer.tables import Row
+from tunesmith_api.tasks import format_problem, formats_of
+from tunesmith_trainer.errors import BadConfigError, BadDataError
+from tunesmith_trainer.examples import Conversation, Example, Origin
+from tunesmith_trainer.fields import RowError
+from tunesmith_trainer.formats import FORMATS, detect_format
+from tunesmith_trainer.readers import RawRow, Row
+from tunesmith_trainer.tables import Split, read_rows
+
+#: Rows that the format is told by.
+_FIRST_ROWS = 10
+#: Tasks whose conversations are a prompt and its answer.
+_ONE_ANSWER = frozenset({Task.TEXT_GENERATION, Task.QUESTION_ANSWERING})
 
 
-def choose_format(rows: list[Row], asked: DataFormat, columns: Columns, field: str) -> DataFormat:
-    """The format of the rows: the asked one, or the detected one.
+@dataclass(frozen=True)
+class Request:
+    """What to read and what for.
 
-    Raises:
-        BadDataError: there are no rows, or no format fits them.
+    Attributes:
+        field: the spec's field, for messages.
+        path: a file or a folder.
+        split: the part of a folder with several.
+        task: what the rows are for.
+        asked: their format, or Auto.
+        columns: column names that differ from the format's own.
     """
-    if not rows:
-        raise BadDataError(f"{field} is empty: it has no rows")
-    if asked is not DataFormat.AUTO:
-        return asked
-    found = detect_format(rows, columns)
-    if found is None:
-        known = "; ".join(f"{name}: {', '.join(row.columns)}" for name, row in FORMATS.items())
-        raise BadDataError(
-            f"{field}: columns {', '.join(sorted(rows[0]))} fit no format ({known}); name them in spec.dataset.columns"
-        )
-    return found
+
+    field: str
+    path: Path
+    split: Split
+    task: Task
+    asked: DataFormat = DataFormat.AUTO
+    columns: Columns = Columns()  # noqa: RUF009 - frozen
 
 
-def convert_rows(rows: list[Row], format_: DataFormat, columns: Columns, task: Task, field: str) -> list[Example]:
-    """Every row as an Example.
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that is no example, and why; `skipped` when it is left out without being wrong."""
 
-    Raises:
-        BadDataError: rows that cannot be used: the first three by number, and how many more.
-        BadConfigError: the task and the format do not go together.
-    """
-    if task is Task.CHAT and format_ is DataFormat.TEXT:
-        raise BadConfigError(f"{field} has only text, without answers; use spec.task TextGeneration")
-    examples: list[Example] = []
-    problems: list[str] = []
-    for number, row in enumerate(rows, start=1):
+    origin: Origin
+    reason: str
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Rows of a known format."""
+
+    request: Request
+    format: DataFormat
+
+    def examples(self) -> Iterator[Example | Refused]:
+        """Every row in order, converted or refused; only the row at hand is held."""
+        request = self.request
+        for raw in read_rows(request.path, request.split, request.task):
+            yield self._convert(raw)
+
+    def _convert(self, raw: RawRow) -> Example | Refused:
+        if raw.problem or raw.skipped:
+            return Refused(raw.origin, raw.problem or raw.skipped, skipped=bool(raw.skipped))
         try:
-            examples.append(_for_task(FORMATS[format_].convert(row, columns), task))
+            example = FORMATS[self.format].convert(raw.values, self.request.columns)
+            return replace(_for_task(example, self.request.task), origin=raw.origin)
         except RowError as error:
-            problems.append(f"row {number}: {error}")
-    if problems:
-        raise BadDataError(f"{field} ({format_}): {shown(problems)}")
-    return examples
+            return Refused(raw.origin, str(error))
 
 
 def _for_task(example: Example, task: Task) -> Example:
-    if task is Task.TEXT_GENERATION and example.turns and len(example.turns) != 2:
+    if task in _ONE_ANSWER and isinstance(example, Conversation) and len(example.turns) != 2:
         raise RowError("is a conversation; use spec.task Chat")
     return example
 
 
-def shown(problems: list[str]) -> str:
-    """The first problems, and how many more there are."""
-    rest = len(problems) - SHOWN_ROWS
-    return "; ".join(problems[:SHOWN_ROWS]) + (f"; and {rest} more rows" if rest > 0 else "")
+def open_data(request: Request) -> DataSet:
+    """The data set that a request names, in the asked format or in the one that its first rows show.
+
+    Raises:
+        BadDataError: there are no rows, or no format fits them.
+        BadConfigError: the format is not for the task.
+    """
+    readable = (raw for raw in read_rows(request.path, request.split, request.task) if not raw.skipped)
+    first = list(islice(readable, _FIRST_ROWS))
+    if not first:
+        raise BadDataError(f"{request.field} is empty: it has no rows")
+    rows = [raw.values for raw in first if not raw.problem]
+    return DataSet(request, choose_format(rows, request) if rows else _unreadable(request))
+
+
+def _unreadable(request: Request) -> DataFormat:
+    """A format in which to refuse rows none of which can be read."""
+    return request.asked if request.asked is not DataFormat.AUTO else formats_of(request.task)[0]
+
+
+def choose_format(rows: Sequence[Row], request: Request) -> DataFormat:
+    """The asked format, or the first of the task's that fits any of some rows.
+
+    Raises:
+        BadDataError: no format fits them.
+        BadConfigError: only a format of another task does.
+    """
+    if request.asked is not DataFormat.AUTO:
+        return request.asked
+    found = detect_format(rows, request.columns, formats_of(request.task))
+    if found is not None:
+        return found
+    other = detect_format(rows, request.columns)
+    if other is not None:
+        raise BadConfigError(f"{request.field}: {format_problem(request.task, other)}")
+    known = "; ".join(f"{name}: {', '.join(FORMATS[name].columns)}" for name in formats_of(request.task))
+    raise BadDataError(
+        f"{request.field}: columns {', '.join(sorted(rows[0]))} fit no format ({known});"
+        " name them in spec.dataset.columns"
+    )

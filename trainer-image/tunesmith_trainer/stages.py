@@ -24,7 +24,7 @@ StageFunction = Callable[[Run, Outcome], None]
 #: Module and function of each stage.
 STAGES: dict[Stage, tuple[str, str]] = {
     Stage.PREPARE: ("tunesmith_trainer.prepare", "prepare"),
-    Stage.TRAIN: ("tunesmith_trainer.train", "train"),
+    Stage.TRAIN: ("tunesmith_trainer.launcher", "train"),
     Stage.EXPORT: ("tunesmith_trainer.export", "export"),
 }
 

@@ -1,147 +1,149 @@
-"""Reading data files into rows: JSONL, JSON, CSV, Parquet and text, gzip-compressed or not."""
+"""Data files: which files of a folder are the data, what kind each is, and the stream of their rows."""
 
-import csv
-import gzip
-import io
-import json
-from collections.abc import Callable, Iterator
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
+from tunesmith_api.enums import Task
 from tunesmith_trainer.errors import BadDataError, InputNotFoundError
+from tunesmith_trainer.readers import RawRow
+from tunesmith_trainer.readers.columnar import read_arrow_file, read_arrow_stream, read_parquet
+from tunesmith_trainer.readers.conll import read_conll
+from tunesmith_trainer.readers.delimited import read_csv, read_tsv
+from tunesmith_trainer.readers.gettext import read_po
+from tunesmith_trainer.readers.json_rows import read_json, read_json_lines
+from tunesmith_trainer.readers.lines import read_class_file, read_plain_lines
+from tunesmith_trainer.readers.raw import Reader
+from tunesmith_trainer.readers.text import is_gzip, read_head
 
-Row = dict[str, Any]
-
-_GZIP_MAGIC = b"\x1f\x8b"
-_PARQUET_MAGIC = b"PAR1"
-_NOT_ROWS = frozenset({"dataset_infos.json", "dataset_dict.json", "state.json"})
+_NOT_ROWS = frozenset({"dataset_infos.json", "dataset_dict.json", "dataset_info.json", "state.json"})
 
 
-def data_files(path: Path) -> list[Path]:
-    """The data files at a path: itself, or those of a folder; of the training split where file names tell splits apart.
+class Split(StrEnum):
+    """A part of a data set, told by file names."""
+
+    TRAIN = "train"
+    EVALUATION = "evaluation"
+
+
+#: Words in a file's path that name a part, the best one first.
+_WORDS: dict[Split, tuple[str, ...]] = {
+    Split.TRAIN: ("train", "training"),
+    Split.EVALUATION: ("test", "validation", "valid", "val", "dev", "eval", "evaluation"),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file.
+
+    Attributes:
+        suffixes: ends of its names, before `.gz`.
+        read: streams its rows.
+        magic: first bytes by which it is known whatever its name.
+        compressed: whether it may be gzip-compressed.
+    """
+
+    suffixes: tuple[str, ...]
+    read: Reader
+    magic: bytes | None = None
+    compressed: bool = True
+
+
+KINDS: dict[str, Kind] = {
+    "Parquet": Kind((".parquet",), read_parquet, magic=b"PAR1", compressed=False),
+    "Arrow file": Kind((".arrow", ".feather"), read_arrow_file, magic=b"ARROW1", compressed=False),
+    "Arrow stream": Kind((".arrows",), read_arrow_stream, magic=b"\xff\xff\xff\xff"),
+    "JSON lines": Kind((".jsonl", ".ndjson"), read_json_lines),
+    "JSON": Kind((".json",), read_json),
+    "CSV": Kind((".csv",), read_csv),
+    "TSV": Kind((".tsv",), read_tsv),
+    "CoNLL": Kind((".conll", ".conll2003", ".bio", ".iob", ".iob2"), read_conll),
+    "gettext": Kind((".po",), read_po),
+    "text": Kind((".txt",), read_plain_lines),
+}
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a data set: where it is, and what its rows' origin calls it."""
+
+    path: Path
+    name: str
+
+
+def data_files(path: Path, split: Split = Split.TRAIN) -> list[DataFile]:
+    """The data files at a path: itself, or those of a folder; of one split where file names tell splits apart.
 
     Raises:
         InputNotFoundError: a folder without data files.
     """
     if path.is_file():
-        return [path]
-    known = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_data(file, path)]
+        return [DataFile(path, path.name)]
+    names = [file.relative_to(path).as_posix() for file in sorted(path.rglob("*")) if file.is_file()]
+    known = [name for name in names if _is_data(name)]
     if not known:
-        raise InputNotFoundError(f"{path} has no data files (jsonl, json, csv, parquet, txt)")
-    train = [file for file in known if "train" in file.relative_to(path).as_posix().lower()]
-    return train or known
+        suffixes = ", ".join(suffix for kind in KINDS.values() for suffix in kind.suffixes)
+        raise InputNotFoundError(f"{path} has no data files ({suffixes}; .gz too)")
+    return [DataFile(path / name, name) for name in _of_split(known, split)]
 
 
-def _is_data(file: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return not hidden and _kind_by_name(file) is not None and file.name not in _NOT_ROWS
+def _is_data(name: str) -> bool:
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return not hidden and _kind_by_name(name) is not None and name.rpartition("/")[2] not in _NOT_ROWS
 
 
-def _kind_by_name(path: Path) -> str | None:
-    name = path.name.lower().removesuffix(".gz")
-    kinds = {
-        ".jsonl": "jsonl",
-        ".ndjson": "jsonl",
-        ".json": "json",
-        ".csv": "csv",
-        ".parquet": "parquet",
-        ".txt": "txt",
-    }
-    return next((kind for suffix, kind in kinds.items() if name.endswith(suffix)), None)
+def _of_split(names: list[str], split: Split) -> list[str]:
+    for word in _WORDS[split]:
+        found = [name for name in names if re.search(rf"(?<![a-z]){word}(?![a-z])", name.lower())]
+        if found:
+            return found
+    return names
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Every row of a data set, in order.
+def _kind_by_name(name: str) -> str | None:
+    plain = name.lower().removesuffix(".gz")
+    return next((kind for kind, row in KINDS.items() if plain.endswith(row.suffixes)), None)
+
+
+def read_rows(path: Path, split: Split = Split.TRAIN, task: Task | None = None) -> Iterator[RawRow]:
+    """Every row of a data set, in order; nothing but a buffer of it is held.
+
+    Args:
+        path: a file or a folder.
+        split: the part to read of a folder that has several.
+        task: what the rows are for: classification takes a file of text below a class's folder as one row,
+            token classification takes text files as CoNLL.
 
     Raises:
-        BadDataError: a file is no UTF-8, cannot be parsed, or a row is no object.
+        BadDataError: a file is no UTF-8 or cannot be parsed.
         InputNotFoundError: there is no data file.
     """
-    return [row for file in data_files(path) for row in _read_file(file)]
+    return itertools.chain.from_iterable(_read(file, task) for file in data_files(path, split))
 
 
-def _read_file(path: Path) -> list[Row]:
-    content = path.read_bytes()
-    if content.startswith(_GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError) as error:
-            raise BadDataError(f"{path.name} is a broken gzip file: {error}") from error
-    if content.startswith(_PARQUET_MAGIC):
-        return _parquet(path.name, content)
-    text = _decode(path.name, content)
-    return list(_PARSERS[_kind_by_name(path) or _kind_by_content(text)](path.name, text))
+def _read(file: DataFile, task: Task | None) -> Iterator[RawRow]:
+    kind = _kind_of(file)
+    if is_gzip(file.path) and not KINDS[kind].compressed:
+        raise BadDataError(f"{file.name} is {kind} inside gzip, which cannot be read in parts; unpack it with gunzip")
+    if kind == "text" and task is Task.TOKEN_CLASSIFICATION:
+        return read_conll(file.path, file.name)
+    if kind == "text" and task is Task.TEXT_CLASSIFICATION and "/" in file.name:
+        return read_class_file(file.path, file.name)
+    return KINDS[kind].read(file.path, file.name)
 
 
-def _decode(name: str, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = content[: error.start].count(b"\n") + 1
-        raise BadDataError(
-            f"{name} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}, row {row};"
-            " save it as UTF-8"
-        ) from error
-
-
-def _kind_by_content(text: str) -> str:
-    start = text.lstrip()[:1]
-    if start == "[":
-        return "json"
-    return "jsonl" if start == "{" else "txt"
-
-
-def _object(name: str, number: int, value: object) -> Row:
-    if not isinstance(value, dict):
-        raise BadDataError(f"{name} row {number} is no JSON object: {str(value)[:60]!r}")
-    return value
-
-
-def _jsonl(name: str, text: str) -> Iterator[Row]:
-    lines = [line for line in text.split("\n") if line.strip()]
-    for number, line in enumerate(lines, start=1):
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise BadDataError(f"{name} row {number} is no JSON: {error}") from error
-        yield _object(name, number, value)
-
-
-def _json(name: str, text: str) -> Iterator[Row]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise BadDataError(f"{name} is no JSON: {error}; one object per line is .jsonl") from error
-    if isinstance(value, dict):
-        value = next((inner for inner in value.values() if isinstance(inner, list)), [value])
-    if not isinstance(value, list):
-        raise BadDataError(f"{name} is no list of objects")
-    for number, row in enumerate(value, start=1):
-        yield _object(name, number, row)
-
-
-def _csv(name: str, text: str) -> Iterator[Row]:
-    for number, row in enumerate(csv.DictReader(io.StringIO(text)), start=1):
-        if None in row:
-            raise BadDataError(f"{name} row {number} has more fields than the header; quote values that hold commas")
-        yield row
-
-
-def _txt(_name: str, text: str) -> Iterator[Row]:
-    for line in text.split("\n"):
-        if line.strip():
-            yield {"text": line}
-
-
-def _parquet(name: str, content: bytes) -> list[Row]:
-    import pyarrow as pa  # noqa: PLC0415 - half of the start-up time of this stage, and only Parquet needs it
-    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
-
-    try:
-        rows: list[Row] = pq.read_table(pa.BufferReader(content)).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise BadDataError(f"{name} is a broken Parquet file: {error}") from error
-    return rows
-
-
-_PARSERS: dict[str, Callable[[str, str], Iterator[Row]]] = {"jsonl": _jsonl, "json": _json, "csv": _csv, "txt": _txt}
+def _kind_of(file: DataFile) -> str:
+    """The kind of a file: by its first bytes, else by its name, else by how its text begins."""
+    head = read_head(file.path, file.name, 512)
+    by_magic = next((kind for kind, row in KINDS.items() if row.magic and head.startswith(row.magic)), None)
+    named = _kind_by_name(file.name)
+    if by_magic is not None:
+        return by_magic
+    if named is not None:
+        return named
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    return "JSON" if start in {b"[", b"{"} else "text"

@@ -1,12 +1,14 @@
 """The base model's tokenizer and chat template, loaded without torch."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith_trainer.errors import BadConfigError
-from tunesmith_trainer.formats import ASSISTANT, USER, Turn
+from tunesmith_trainer.examples import ASSISTANT, USER, Turn
 
 _SENTINEL = "tunesmith-sentinel"
 
@@ -23,7 +25,12 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def render(tokenizer: PreTrainedTokenizerFast, turns: tuple[Turn, ...], *, answer_next: bool) -> str:
+def load_encoder_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of an encoder's folder, exactly as its tokenizer.json has it; it needs no end-of-text token."""
+    return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+
+
+def render(tokenizer: PreTrainedTokenizerFast, turns: tuple[Turn, ...], *, answer_next: bool, tools: str = "") -> str:
     """The chat template's text for some turns; with the assistant's opening when its answer comes next.
 
     Raises:
@@ -31,11 +38,18 @@ def render(tokenizer: PreTrainedTokenizerFast, turns: tuple[Turn, ...], *, answe
     """
     if not tokenizer.chat_template:
         raise BadConfigError("spec.model: the tokenizer has no chat template; use spec.task TextGeneration")
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    messages = [_message(turn) for turn in turns]
+    known = json.loads(tools) if tools else None
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next))
+        text = tokenizer.apply_chat_template(messages, known, tokenize=False, add_generation_prompt=answer_next)
     except jinja2.TemplateError as error:
         raise BadConfigError(f"spec.model: the chat template refuses the messages: {error}") from error
+    return str(text)
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    calls = {"tool_calls": json.loads(turn.tool_calls)} if turn.tool_calls else {}
+    return {"role": turn.role, "content": turn.content, **calls}
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> str:

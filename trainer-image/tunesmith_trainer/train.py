@@ -1,41 +1,52 @@
 """The train stage: base evaluation, training with checkpoints, tuned evaluation, gates, plots."""
 
-import resource
+import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from transformers import set_seed
 
 from tunesmith_api import TrainReport
+from tunesmith_api.enums import Precision, Strategy
 from tunesmith_api.finetunejob import EvaluationStatus, Scores
+from tunesmith_api.techniques import quantization_of
 from tunesmith_trainer import log
+from tunesmith_trainer.adapters import Adaptation, adapt
+from tunesmith_trainer.callbacks import TrackSteps
 from tunesmith_trainer.checkpoints import newest_whole, step_of
-from tunesmith_trainer.config import lora_of
-from tunesmith_trainer.encode import EncodedRow
+from tunesmith_trainer.deepspeed_config import deepspeed_config
 from tunesmith_trainer.encoded import read_encoded
-from tunesmith_trainer.environment import worker_threads
+from tunesmith_trainer.environment import peak_resident_bytes, worker_threads
 from tunesmith_trainer.errors import PreemptedError
-from tunesmith_trainer.evaluate import Evaluator
+from tunesmith_trainer.gang import Gang, joined
 from tunesmith_trainer.gates import check_gates, require_gates
 from tunesmith_trainer.loop import LoopPlan, TuningTrainer, count_steps
-from tunesmith_trainer.model import add_lora, count_parameters, load_adapter, load_base
+from tunesmith_trainer.model_files import width_of
 from tunesmith_trainer.outcome import Outcome
-from tunesmith_trainer.plots import Point, plot_evaluation, plot_loss
+from tunesmith_trainer.plots import MOST_CLASSES, Point, plot_confusion, plot_evaluation, plot_loss
 from tunesmith_trainer.precision import choose_precision, probe_device
 from tunesmith_trainer.prepared import Prepared, read_prepared
 from tunesmith_trainer.progress import ProgressBoard, read_log
 from tunesmith_trainer.progress_server import serve_progress
+from tunesmith_trainer.quantized import quantization_config
+from tunesmith_trainer.recipe import Measured, Recipe, TokenRow
+from tunesmith_trainer.recipes import find_entry, load_recipe
 from tunesmith_trainer.stages import Run
-from tunesmith_trainer.tokenizer import load_tokenizer
-from tunesmith_trainer.torch_model import TorchModel
+from tunesmith_trainer.tracking import Tracking, tracked
+from tunesmith_trainer.tuned import count_parameters, save_tuned
 from tunesmith_trainer.workspace import Workspace, key_of, read_json, write_json
+from tunesmith_trainer.zero import Weights, start_deepspeed
 
 #: Written into the adapter's folder when the stage is through.
 _COMPLETE = "tunesmith.json"
+#: What is measured as JSON, which is how the processes of a training tell it each other.
+_MEASURED = TypeAdapter(Measured)
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,8 @@ class _Job:
     run: Run
     prepared: Prepared
     plan: LoopPlan
-    rows: Sequence[EncodedRow]
-    evaluator: Evaluator
+    rows: Sequence[TokenRow]
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class _Trained:
 
     Attributes:
         model: the tuned model.
+        idle: whether it was only restored, so that no engine of a training is around it.
         parameters: trained weights, and weights in all.
         seconds: wall time of the loop in this process.
         tokens: input tokens without padding in this process.
@@ -63,6 +75,7 @@ class _Trained:
     """
 
     model: Any
+    idle: bool
     parameters: tuple[int, int]
     seconds: float
     tokens: int
@@ -82,7 +95,12 @@ def train(run: Run, outcome: Outcome) -> None:
     prepared = read_prepared(run.workspace)
     report = _completed(run, prepared)
     if report is None:
-        report = _run(run, prepared, outcome)
+        with joined(run.preemption) as gang:
+            report = _run(run, prepared, outcome, gang)
+    _judge(report, outcome)
+
+
+def _judge(report: TrainReport, outcome: Outcome) -> None:
     outcome.evaluation = EvaluationStatus(base=report.base, tuned=report.tuned, gates=report.gates)
     require_gates(report.gates)
 
@@ -90,7 +108,9 @@ def train(run: Run, outcome: Outcome) -> None:
 def run_key(run: Run, prepared: Prepared) -> str:
     """Changes when the training would come out differently; names the folder of its checkpoints."""
     training = run.config.spec.training.wire() | {"checkpointEverySteps": 0}
-    return key_of(prepared.key, lora_of(run.config.spec).wire(), training)
+    distribution = run.config.spec.distribution
+    parts = [distribution.wire()] if distribution.strategy in {Strategy.DDP, Strategy.DEEPSPEED} else []
+    return key_of(prepared.key, run.config.spec.technique.wire(), training, *parts)
 
 
 def _completed(run: Run, prepared: Prepared) -> TrainReport | None:
@@ -106,70 +126,97 @@ def _report_key(run: Run, prepared: Prepared) -> str:
     return key_of(run_key(run, prepared), run.config.spec.evaluation.wire())
 
 
-def make_evaluator(run: Run, prepared: Prepared) -> Evaluator:
-    """The evaluation of a job on its prepared rows."""
-    tokenizer = load_tokenizer(prepared.model_path)
-    config = read_json(prepared.model_path / "config.json") or {}
-    return Evaluator(
-        rows=read_encoded(run.workspace.evaluation_rows),
-        tokenizer=tokenizer,
-        generation=run.config.spec.evaluation.generation,
-        stop_ids=frozenset({int(tokenizer.convert_tokens_to_ids(prepared.stop_token)), int(tokenizer.eos_token_id)}),
-        context=int(config.get("max_position_embeddings", prepared.sequence_length)),
-    )
-
-
-def _run(run: Run, prepared: Prepared, outcome: Outcome) -> TrainReport:
-    job = _lay_out(run, prepared)
-    checkpoint = newest_whole(job.plan.folder)
-    board = ProgressBoard(run.workspace.train_log, job.plan.total_steps, step_of(checkpoint) if checkpoint else 0)
-    with serve_progress(board):
+def _run(run: Run, prepared: Prepared, outcome: Outcome, gang: Gang) -> TrainReport:
+    job = _lay_out(run, prepared, gang)
+    checkpoint = _checkpoint(job.plan)
+    log_file = run.workspace.train_log if gang.leads else Path(os.devnull)
+    board = ProgressBoard(log_file, job.plan.total_steps, step_of(checkpoint) if checkpoint else 0)
+    files = [run.workspace.train_report, run.workspace.plots]
+    with serve_progress(board), tracked(run.config, files, board.latest.step) as tracking:
         try:
-            model = load_base(prepared.model_path, job.plan.device.name)
+            with job.plan.weights.loading():
+                model = _load_base(job)
             base = _base_scores(job, model)
-            return _report(job, base, _tune(job, model, board, checkpoint))
+            tracking.log_scores("base", base, 0)
+            report = _report(job, base, _tune(job, model, board, checkpoint, tracking))
+            tracking.log_scores("tuned", report.tuned, report.steps)
+            _judge(report, outcome)
+            return report
         finally:
             outcome.progress = board.latest
 
 
-def _lay_out(run: Run, prepared: Prepared) -> _Job:
-    spec = run.config.spec.training
-    rows = read_encoded(run.workspace.training_rows)
+def _lay_out(run: Run, prepared: Prepared, gang: Gang) -> _Job:
+    spec, distribution = run.config.spec.training, run.config.spec.distribution
+    rows = read_encoded(run.workspace.training_rows, find_entry(run.config.spec.task, prepared.model_path).row)
     device = probe_device()
-    width = int((read_json(prepared.model_path / "config.json") or {}).get("hidden_size", 0))
-    precision = choose_precision(spec.precision, device, width)
+    width = width_of(read_json(prepared.model_path / "config.json") or {})
+    precision = Precision(gang.lead_only(lambda: choose_precision(spec.precision, device, width)))
     log.info("device", name=device.name, bf16=device.bf16, precision=precision, threads=torch.get_num_threads())
+    weights = Weights(gang, deepspeed_config(distribution, spec, precision, gang.world))
+    if weights.config is not None:
+        start_deepspeed()
     folder = run.workspace.checkpoints / run_key(run, prepared)[:16]
-    plan = LoopPlan(spec, count_steps(spec, len(rows)), precision, device, folder)
-    return _Job(run, prepared, plan, rows, make_evaluator(run, prepared))
+    steps, technique = count_steps(spec, len(rows), gang.world), run.config.spec.technique
+    plan = LoopPlan(spec, steps, precision, device, folder, technique, weights)
+    return _Job(run, prepared, plan, rows, load_recipe(run, prepared))
+
+
+def _checkpoint(plan: LoopPlan) -> Path | None:
+    """The checkpoint that every process resumes from."""
+    found = plan.gang.lead_only(lambda: str(newest_whole(plan.folder) or ""))
+    return Path(found) if found else None
+
+
+def _load_base(job: _Job) -> Any:
+    asked = quantization_of(job.plan.technique)
+    quantization = quantization_config(asked, job.plan.precision) if asked else None
+    return job.recipe.load_base(job.plan.device.name, quantization)
 
 
 def _base_scores(job: _Job, model: Any) -> Scores:
-    path = job.run.workspace.base_scores
-    key = key_of(job.prepared.key, job.run.config.spec.evaluation.generation.wire())
-    known = read_json(path)
+    path, gang = job.run.workspace.base_scores, job.plan.gang
+    quantization = quantization_of(job.plan.technique)
+    stored = quantization.wire() if quantization else None
+    key = key_of(job.prepared.key, job.run.config.spec.evaluation.generation.wire(), stored)
+    known = gang.lead_only(lambda: read_json(path))
     if known is not None and known.get("key") == key:
         return Scores.model_validate(known["scores"])
-    scores = job.evaluator.score(TorchModel(model))
+    with job.plan.weights.working(model):
+        scores = _score(job, model).scores
     log.info("base model measured", **scores.model_dump())
-    write_json(path, {"key": key, "scores": scores.wire()})
+    gang.lead_only(lambda: write_json(path, {"key": key, "scores": scores.wire()}))
     return scores
 
 
-def _tune(job: _Job, base: Any, board: ProgressBoard, checkpoint: Path | None) -> _Trained:
+def _score(job: _Job, model: Any) -> Measured:
+    def measured() -> Any:
+        found = job.recipe.score(job.recipe.view(model))
+        return _MEASURED.dump_python(found, mode="json", by_alias=True, exclude_none=True)
+
+    return _MEASURED.validate_python(job.plan.weights.measure(measured))
+
+
+def _tune(job: _Job, base: Any, board: ProgressBoard, checkpoint: Path | None, tracking: Tracking) -> _Trained:
     set_seed(job.plan.spec.seed)
-    model = add_lora(base, lora_of(job.run.config.spec), job.prepared.lora_targets)
+    asked, targets = job.plan.technique, job.prepared.lora_targets
+    model = adapt(base, Adaptation(asked, targets, job.recipe.peft_task, job.plan.total_steps))
     parameters = count_parameters(model)
-    trainer = TuningTrainer(model, job.plan, job.rows, job.evaluator)
+    trainer = TuningTrainer(model, job.plan, job.rows, job.recipe)
+    if job.plan.gang.rank > 0:
+        torch.manual_seed(job.plan.spec.seed + job.plan.gang.rank)  # dropout differs between the processes
     trainer.watch(board, job.run.preemption)
+    trainer.add_callback(TrackSteps(tracking, board))
     began = time.monotonic()
-    if checkpoint is not None and step_of(checkpoint) >= job.plan.total_steps:
-        model = load_adapter(model.unload(), checkpoint)
+    idle = checkpoint is not None and step_of(checkpoint) >= job.plan.total_steps
+    if checkpoint is not None and idle:
+        job.plan.weights.restore(model, checkpoint)
     else:
         _loop(job, trainer, checkpoint)
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return _Trained(
         model=model.eval(),
+        idle=idle,
         parameters=parameters,
         seconds=time.monotonic() - began,
         tokens=trainer.tokens,
@@ -204,10 +251,19 @@ def _final_loss(workspace: Workspace) -> float:
 
 
 def _report(job: _Job, base: Scores, trained: _Trained) -> TrainReport:
+    weights = job.plan.weights
+    state = weights.gathered(trained.model)
+    weights.gang.lead_only(lambda: save_tuned(trained.model, job.run.workspace.adapter, state))
+    with weights.working(trained.model) if trained.idle else nullcontext():
+        tuned = _score(job, trained.model)
+    log.info("tuned model measured", **tuned.scores.model_dump())
+    written = weights.gang.lead_only(lambda: _write_report(job, base, tuned, trained).wire())
+    return TrainReport.model_validate(written)
+
+
+def _write_report(job: _Job, base: Scores, measured: Measured, trained: _Trained) -> TrainReport:
+    tuned = measured.scores
     workspace, spec = job.run.workspace, job.run.config.spec
-    trained.model.save_pretrained(workspace.adapter)
-    tuned = job.evaluator.score(TorchModel(trained.model))
-    log.info("tuned model measured", **tuned.model_dump())
     report = TrainReport(
         base=base,
         tuned=tuned,
@@ -221,10 +277,13 @@ def _report(job: _Job, base: Scores, trained: _Trained) -> TrainReport:
         peak_memory_bytes=_peak_memory(job.plan),
         precision=job.plan.precision,
         resumed_from_step=trained.resumed_from,
+        classes=measured.classes,
     )
     write_json(workspace.train_report, report)
     plot_loss(workspace.plots / "loss.png", job.run.config.name, read_log(workspace.train_log), trained.evaluation)
     plot_evaluation(workspace.plots / "evaluation.png", job.run.config.name, {"base": base, "tuned": tuned})
+    if 0 < len(measured.labels) <= MOST_CLASSES:
+        plot_confusion(workspace.plots / "confusion.png", job.run.config.name, measured.labels, measured.confusion)
     write_json(workspace.adapter / _COMPLETE, {"key": _report_key(job.run, job.prepared)})
     return report
 
@@ -232,4 +291,4 @@ def _report(job: _Job, base: Scores, trained: _Trained) -> TrainReport:
 def _peak_memory(plan: LoopPlan) -> int:
     if plan.device.name == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident_bytes()

@@ -52,13 +52,13 @@ class Workspace:
 
     @property
     def training_rows(self) -> Path:
-        """Tokenised training rows (Parquet)."""
-        return self.root / "data" / "train.parquet"
+        """Tokenised training rows (Arrow)."""
+        return self.root / "data" / "train.arrow"
 
     @property
     def evaluation_rows(self) -> Path:
-        """Tokenised evaluation rows (Parquet)."""
-        return self.root / "data" / "evaluation.parquet"
+        """Tokenised evaluation rows (Arrow)."""
+        return self.root / "data" / "evaluation.arrow"
 
     @property
     def samples(self) -> Path:

@@ -1,0 +1,51 @@
+"""DeepSpeed's configuration from the job: every number is said, nothing is left to `auto`."""
+
+from typing import Any
+
+from tunesmith_api.enums import Offload, Precision, Strategy
+from tunesmith_api.finetunejob import DistributionSpec, TrainingSpec
+
+#: What a job gets that asks for DeepSpeed and names no stage: gradients and optimizer states are shared out, at the
+#: communication of plain data parallelism (Rajbhandari et al. 2020, section 7).
+DEFAULT_STAGE = 2
+_ON_CPU = {"device": "cpu", "pin_memory": False}
+#: What each offload adds to the ZeRO section.
+_OFFLOADS: dict[Offload, dict[str, Any]] = {
+    Offload.NONE: {},
+    Offload.OPTIMIZER: {"offload_optimizer": _ON_CPU},
+    Offload.ALL: {"offload_optimizer": _ON_CPU, "offload_param": _ON_CPU},
+}
+_STAGE_3 = {"stage3_gather_16bit_weights_on_model_save": True}
+
+
+def zero_stage(spec: DistributionSpec) -> int | None:
+    """The ZeRO stage of a job; None without DeepSpeed."""
+    if spec.strategy is not Strategy.DEEPSPEED:
+        return None
+    return DEFAULT_STAGE if spec.zero_stage is None else spec.zero_stage
+
+
+def deepspeed_config(
+    distribution: DistributionSpec, training: TrainingSpec, precision: Precision, world: int
+) -> dict[str, Any] | None:
+    """The configuration that DeepSpeed and transformers read; None without DeepSpeed.
+
+    Weights and optimizer states stay fp32 as in every other training here; BF16 is autocast, by DeepSpeed itself. The
+    optimizer is torch's AdamW, on the host too, so that no operator has to be compiled.
+    """
+    stage = zero_stage(distribution)
+    if stage is None:
+        return None
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": training.batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "train_batch_size": training.batch_size * training.gradient_accumulation_steps * world,
+        "gradient_clipping": training.max_gradient_norm,
+        "zero_optimization": {"stage": stage, **_OFFLOADS[distribution.offload], **(_STAGE_3 if stage == 3 else {})},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 2**31,
+    }
+    if precision is Precision.BF16:
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    return config

@@ -1,0 +1,60 @@
+"""CSV with quotes (RFC 4180), and TSV without any, as parallel corpora have it; the first line names the columns."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunesmith_trainer.examples import Origin
+from tunesmith_trainer.readers.raw import RawRow
+from tunesmith_trainer.readers.text import read_lines
+
+#: Longest field; the library's own limit of 128 KiB is less than a document.
+_FIELD_CHARACTERS = 1 << 26
+
+
+def read_csv(path: Path, name: str) -> Iterator[RawRow]:
+    """The rows of a CSV file."""
+    csv.field_size_limit(_FIELD_CHARACTERS)  # the library keeps it for the process
+    return _rows(csv.reader(read_lines(path, name), strict=True), name, "quote values that hold commas")
+
+
+def read_tsv(path: Path, name: str) -> Iterator[RawRow]:
+    """The rows of a TSV file; quotes are characters as any other."""
+    lines = (line.rstrip("\r\n").split("\t") for line in read_lines(path, name))
+    return _rows(lines, name, "write one tab between two columns")
+
+
+def _rows(records: Iterator[list[str]], name: str, way_out: str) -> Iterator[RawRow]:
+    found = _numbered(records, name)
+    header = next(found, None)
+    for record in found if header else ():
+        yield _row(record, header.values["fields"] if header else [], way_out)
+
+
+def _numbered(records: Iterator[list[str]], name: str) -> Iterator[RawRow]:
+    """Records that are not blank, the header as number 0; a broken one ends the file, since its end is unknown."""
+    number = -1
+    while True:
+        try:
+            record = next(records, None)
+        except csv.Error as error:
+            yield RawRow(Origin(name, number + 1), problem=f"is no CSV: {error}; close the quotes")
+            return
+        if record is None:
+            return
+        if any(record):
+            number += 1
+            yield RawRow(Origin(name, number), {"fields": record})
+
+
+def _row(record: RawRow, header: list[str], way_out: str) -> RawRow:
+    if record.problem:
+        return record
+    fields = record.values["fields"]
+    if len(fields) == len(header):
+        return RawRow(record.origin, dict(zip(header, fields, strict=True)))
+    compared = "more" if len(fields) > len(header) else "fewer"
+    return RawRow(
+        record.origin,
+        problem=f"has {compared} fields than the header ({len(fields)}, not {len(header)}); {way_out}",
+    )

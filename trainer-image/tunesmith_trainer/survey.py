@@ -1,0 +1,142 @@
+"""The first pass over a data set: every row is converted and checked before any is tokenised; only counts are held."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from tunesmith_api.enums import DataFormat
+from tunesmith_trainer.errors import BadDataError
+from tunesmith_trainer.examples import Example, Labeled, Origin, TokenLabeled
+from tunesmith_trainer.meter import Meter
+from tunesmith_trainer.rows import DataSet, Refused
+from tunesmith_trainer.tables import data_files
+from tunesmith_trainer.tally import Tally
+
+#: More classes than this are no classes: names of a catalogue, or free text.
+MOST_CLASSES = 10_000
+_LEAST_CLASSES = 2
+_SHOWN_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a data set holds.
+
+    Attributes:
+        examples: rows that can be used.
+        labels: names of its classes or kinds of entities, sorted.
+        multiple: whether a text may have any number of classes.
+        warnings: what a person may want to know.
+    """
+
+    examples: int
+    labels: tuple[str, ...] = ()
+    multiple: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Found:
+    """What one pass gathers."""
+
+    examples: int = 0
+    refused: Tally = field(default_factory=Tally)
+    skipped: dict[str, Tally] = field(default_factory=dict)
+    labels: dict[str, Tally] = field(default_factory=dict)
+    #: The first row of each way to give classes: one or a list, IOB names or plain ones.
+    ways: dict[str, Origin] = field(default_factory=dict)
+
+
+def labels_of(example: Example) -> Iterable[str]:
+    """The classes of an example, or the kinds of its entities."""
+    if isinstance(example, Labeled):
+        return example.labels
+    return {tag[2:] for tag in example.tags if tag != "O"} if isinstance(example, TokenLabeled) else ()
+
+
+def _way(example: Example) -> str:
+    if isinstance(example, Labeled):
+        return "a list of labels" if example.multiple else "one label"
+    if isinstance(example, TokenLabeled) and any(tag != "O" for tag in example.tags):
+        return "plain tag names" if example.plain else "tags B-name and I-name"
+    return ""
+
+
+def several_files(data: DataSet) -> bool:
+    """Whether a row's number needs its file's name."""
+    return len(data_files(data.request.path, data.request.split)) > 1
+
+
+def survey(data: DataSet, known_labels: tuple[str, ...] | None = None) -> Survey:
+    """Check every row.
+
+    Args:
+        data: what to check.
+        known_labels: classes of the training rows, beside which evaluation rows may have no others.
+
+    Raises:
+        BadDataError: rows that cannot be used, the first three by number; or classes that cannot be learnt.
+    """
+    found = _Found()
+    meter = Meter("checking rows", field=data.request.field)
+    for entry in data.examples():
+        meter.add()
+        _gather(found, entry)
+        if len(found.labels) > MOST_CLASSES:
+            raise BadDataError(
+                f"{data.request.field} has more than {MOST_CLASSES} labels; is spec.dataset.columns.label a text?"
+            )
+    meter.finish()
+    with_files = several_files(data)
+    if found.refused.count:
+        reasons = found.refused.reasons(with_files=with_files)
+        raise BadDataError(f"{data.request.field} ({data.format}): {reasons}")
+    problem = next(_problems(found, known_labels, data.format, with_files=with_files), None)
+    if problem:
+        raise BadDataError(f"{data.request.field} ({data.format}): {problem}")
+    warnings = tuple(
+        f"{data.request.field}: {tally.count} rows skipped, {reason}: {tally.rows(with_files=with_files)}"
+        for reason, tally in found.skipped.items()
+    )
+    return Survey(found.examples, tuple(sorted(found.labels)), "a list of labels" in found.ways, warnings)
+
+
+def _gather(found: _Found, entry: Example | Refused) -> None:
+    if isinstance(entry, Refused):
+        tally = found.skipped.setdefault(entry.reason, Tally()) if entry.skipped else found.refused
+        tally.add(entry.origin, entry.reason)
+        return
+    found.examples += 1
+    for label in labels_of(entry):
+        found.labels.setdefault(label, Tally()).add(entry.origin)
+    way = _way(entry)
+    if way:
+        found.ways.setdefault(way, entry.origin)
+
+
+def _problems(
+    found: _Found, known: tuple[str, ...] | None, data_format: DataFormat, *, with_files: bool
+) -> Iterator[str]:
+    if not found.examples:
+        yield "no row is left; every one was skipped"
+    if len(found.ways) > 1:
+        (one, first), (other, second) = list(found.ways.items())[:2]
+        yield f"row {first.row} has {one}, row {second.row} has {other}; write all rows alike"
+    if known is None:
+        yield from _too_few(found, tags=data_format is DataFormat.TOKEN_LABELS)
+        return
+    for label in sorted(set(found.labels) - set(known)):
+        rows = found.labels[label].rows(with_files=with_files)
+        yield f"{rows}: label {label!r} is on no training row, so it cannot be learnt; those have {_shown(known)}"
+
+
+def _too_few(found: _Found, *, tags: bool) -> Iterator[str]:
+    if tags and not found.labels:
+        yield "no row has an entity: every tag is O"
+    single = "one label" in found.ways
+    if single and len(found.labels) < _LEAST_CLASSES:
+        yield f"every row has the label {next(iter(found.labels))!r}; classification needs two classes or more"
+
+
+def _shown(labels: tuple[str, ...]) -> str:
+    rest = len(labels) - _SHOWN_CLASSES
+    return ", ".join(labels[:_SHOWN_CLASSES]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,182 @@
+"""Bringing remote bytes to a file: resumed where it was cut, checked, bounded, and there only when it is whole."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunesmith_trainer import log
+from tunesmith_trainer.errors import BadDataError, InputNotFoundError, OutputNotWritableError
+from tunesmith_trainer.retry import Retry, TransientError
+from tunesmith_trainer.workspace import file_digest, read_json, write_json
+
+#: Files below this size are fetched without a word; above it a line is logged for each tenth or each ten seconds.
+_QUIET_BYTES = 64 * 2**20
+_QUIET_SECONDS = 10.0
+#: Room that a disk keeps beside what is fetched.
+_SLACK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that is being read from afar.
+
+    Attributes:
+        chunks: its bytes.
+        start: position of the first one; 0 where the server cannot begin in the middle, or has another content by now.
+        size: of the whole file; None where the server does not say.
+        identity: what tells this content from another one, such as an ETag; empty where there is none.
+    """
+
+    chunks: Iterator[bytes]
+    start: int
+    size: int | None
+    identity: str = ""
+
+
+#: Opens a file at a position, if it still has the identity; raises TransientError for what may pass.
+Opener = Callable[[int, str], AbstractContextManager[Opened]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to fetch.
+
+    Attributes:
+        label: what it is called in messages.
+        opener: reads it.
+        digest: its SHA-256 in hexadecimal, where it is known.
+        inspect: told the file's size before any byte is written; raises to refuse it.
+    """
+
+    label: str
+    opener: Opener
+    digest: str = ""
+    inspect: Callable[[int], None] = field(default=lambda _: None)
+
+
+def fetch_file(wanted: Wanted, target: Path, retry: Retry) -> None:
+    """Fetch a file; it appears only when it is whole, and a killed fetch goes on where it was.
+
+    Raises:
+        BadDataError: `inspect` refused its size.
+        InputNotFoundError: its content is not the one that was asked for.
+        OutputNotWritableError: the disk has no room for it.
+        ServiceUnavailableError: it was cut too often without progress.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        retry.call(wanted.label, lambda: _attempt(wanted, part), progress=lambda: _size(part))
+        _check_digest(wanted, part)
+    except (BadDataError, InputNotFoundError):
+        for leftover in (part, _note(part)):
+            leftover.unlink(missing_ok=True)
+        raise
+    part.replace(target)
+    _note(part).unlink(missing_ok=True)
+
+
+def _note(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _attempt(wanted: Wanted, part: Path) -> None:
+    note = read_json(_note(part)) or {}
+    known = note.get("identity", "")
+    start = _size(part) if known else 0
+    if start and start == note.get("size"):
+        return  # whole, and killed before it got its name
+    with wanted.opener(start, known) as opened:
+        if opened.size is not None:
+            wanted.inspect(opened.size)
+            require_space(part.parent, opened.size - opened.start, wanted.label)
+        if opened.start == 0:
+            part.unlink(missing_ok=True)
+        elif opened.start == start:
+            log.info("resuming", file=wanted.label, position=start)
+        write_json(_note(part), {"identity": opened.identity, "size": opened.size})
+        meter = Meter(wanted.label, opened.size, opened.start)
+        _append(opened, part, meter, wanted.inspect)
+    if opened.size is not None and _size(part) < opened.size:
+        raise TransientError(f"the connection ended after {_size(part)} of {opened.size} bytes")
+
+
+def _append(opened: Opened, part: Path, meter: "Meter", inspect: Callable[[int], None]) -> None:
+    with part.open("ab") as file:
+        file.truncate(opened.start)
+        for chunk in opened.chunks:
+            file.write(chunk)
+            inspect(meter.add(len(chunk)))
+
+
+def _check_digest(wanted: Wanted, part: Path) -> None:
+    if not wanted.digest:
+        return
+    found = file_digest(part)
+    if found != wanted.digest:
+        raise InputNotFoundError(f"{wanted.label} has the SHA-256 {found}, not {wanted.digest} as was asked for")
+
+
+def require_space(folder: Path, size: int, label: str) -> None:
+    """Refuse what the disk has no room for, before it is full.
+
+    Raises:
+        OutputNotWritableError: the folder's disk has less room; the message says how much is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if size + _SLACK_BYTES > free:
+        raise OutputNotWritableError(
+            f"{label} needs {size / 2**30:.2f} GiB and {folder} has {free / 2**30:.2f} GiB free;"
+            " raise spec.workspace.size in a new job"
+        )
+
+
+class Meter:
+    """Logs percent and rate of a large transfer.
+
+    Args:
+        label: what is transferred.
+        size: bytes in all; None when unknown.
+        done: bytes that an earlier attempt has brought.
+        clock: steady seconds.
+    """
+
+    def __init__(
+        self, label: str, size: int | None, done: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._label, self._size, self._clock = label, size, clock
+        self._done = self._said_at = done
+        self._began = self._said = clock()
+        self._start = done
+
+    def add(self, count: int) -> int:
+        """Note bytes that arrived; how many there are now."""
+        self._done += count
+        step = self._size // 10 if self._size else _QUIET_BYTES
+        due = self._done - self._said_at >= step or self._clock() - self._said >= _QUIET_SECONDS
+        if due and (self._size is None or self._size >= _QUIET_BYTES) and self._done >= _QUIET_BYTES // 10:
+            self._say()
+        return self._done
+
+    def _say(self) -> None:
+        seconds = max(self._clock() - self._began, 1e-9)
+        rate = round((self._done - self._start) / seconds / 2**20, 1)
+        percent = {"percent": round(100 * self._done / self._size)} if self._size else {}
+        log.info("transferring", file=self._label, bytes=self._done, mib_per_second=rate, **percent)
+        self._said_at, self._said = self._done, self._clock()
+
+
+def digest_of(parts: Iterable[bytes]) -> str:
+    """SHA-256 of a stream, in hexadecimal."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(part)
+    return whole.hexdigest()
