@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -12,9 +13,12 @@ from rich.console import Console
 from tunesmith_api import UnresolvableError
 from tunesmith_cli.chat import Conversation, connect, first_model, talk
 from tunesmith_cli.errors import CliError
+from tunesmith_cli.estimate import Output, serialise, show
 from tunesmith_cli.estimate import estimate as estimate_job
+from tunesmith_cli.local_job import local_data
 from tunesmith_cli.machine import this_machine
 from tunesmith_cli.manifest import read_job
+from tunesmith_cli.offers import data_size, file_offers, machine_offer
 from tunesmith_cli.run import RunOptions
 from tunesmith_cli.run import run as run_job
 from tunesmith_cli.validate import validate as validate_files
@@ -67,11 +71,22 @@ def _secrets(given: list[str]) -> dict[str, Path]:
 
 
 @app.command()
-def estimate(file: Annotated[Path, typer.Argument(help="File of the FineTuneJob.")]) -> None:
-    """Show the memory that a job needs, by goal and by model, without starting anything."""
-    console = Console()
-    for part in estimate_job(read_job(file), this_machine()):
-        console.print(part, highlight=False)
+def estimate(
+    file: Annotated[Path, typer.Argument(help="File of the FineTuneJob.")],
+    pools: Annotated[Path | None, typer.Option(help="File of ComputePools (default: this machine).")] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TABLE,
+) -> None:
+    """Show what fits, how long it takes and what it costs: every technique on every pool, and what Auto chooses."""
+    offers = [machine_offer(this_machine())] if pools is None else file_offers(pools)
+    job = read_job(file)
+    with TemporaryDirectory() as scratch:
+        data = data_size(local_data(job, file.parent, Path(scratch)))
+    found = estimate_job(job, offers, data)
+    if output is not Output.TABLE:
+        _write(serialise(found, output) + "\n")
+        return
+    for part in show(found):
+        Console().print(part, highlight=False, soft_wrap=True)
 
 
 @app.command()

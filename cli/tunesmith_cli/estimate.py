@@ -1,91 +1,168 @@
-"""`tunesmith estimate`: what a job needs, by goal and by model, before anything is spent."""
+"""`tunesmith estimate`: every technique on every pool, what Auto chooses and why, before anything is spent."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
+import yaml
+from rich.box import SIMPLE
 from rich.table import Table
 
-from tunesmith_api import CatalogModel, FineTuneJob, Resolution, load_catalog, resolve
-from tunesmith_api.enums import ExportPrecision, Goal, TechniqueType
-from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec, TechniqueSpec, TrainingSpec
-from tunesmith_api.planner import (
-    DEFAULT_SEQUENCE_LENGTH,
-    estimate_export_memory,
-    estimate_lora_memory,
-    lora_parameters,
-    widest_rank,
-)
+from tunesmith_api import FineTuneJob, Resolution, resolve
+from tunesmith_api.enums import PoolClass, TechniqueType
+from tunesmith_api.finetunejob import TechniqueSpec
+from tunesmith_api.planner import DataSize, PoolOffer, Row, table
 from tunesmith_cli.errors import CliError
-from tunesmith_cli.machine import Machine
-from tunesmith_cli.render import size
+from tunesmith_cli.render import duration, size
 
-_PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "framework")
+_BAR_WIDTH = 40
 
 
-def estimate(job: FineTuneJob, machine: Machine) -> Iterator[Table | str]:
-    """What to print: the job's own memory, the goals of technique Auto, and every model of the catalog.
+class Output(StrEnum):
+    """How the estimate is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is known of a job before it runs.
+
+    Attributes:
+        resolution: what the job becomes.
+        rows: every technique that could be asked for, on every pool.
+        chosen: the row that the job runs as.
+    """
+
+    resolution: Resolution
+    rows: list[Row]
+    chosen: Row
+
+
+def estimate(job: FineTuneJob, pools: list[PoolOffer], data: DataSize) -> Estimate:
+    """Work out the table and the choice.
 
     Raises:
         CliError: the size of the job's model is not known.
     """
-    resolution = resolve(job.spec)
+    resolution = resolve(job.spec, pools, data)
     if resolution.model is None:
         raise CliError(f"spec.model.uri: the size of {job.spec.model.uri} is known only once prepare has fetched it")
-    here = f"this machine ({machine.cpus} CPUs, {size(machine.memory_bytes)})"
-    yield f"{job.metadata.name}: {resolution.model.name} on {here}"
-    yield _own_table(resolution, machine)
-    yield _goal_table(job.spec, resolution.model)
-    yield _model_table(resolution.spec, resolution.model, machine)
+    model = resolution.model.architecture
+    every = job.spec.model_copy(update={"technique": TechniqueSpec(type=TechniqueType.AUTO)})
+    own = table(resolution.spec, model, pools, data)
+    rows = table(every, model, pools, data)
+    runs = _runs(own, resolution)
+    same = [row for row in rows if row.technique == runs.technique and row.pool == runs.pool]
+    chosen = same[0] if same else runs
+    return Estimate(resolution, rows if same else [*own, *rows], chosen)
 
 
-def _own_table(resolution: Resolution, machine: Machine) -> Table:
-    table = Table("memory of the job", "", title_justify="left")
-    assert resolution.memory is not None
-    assert resolution.export_memory_bytes is not None
-    for part in _PARTS:
-        table.add_row(part, size(getattr(resolution.memory, part)))
-    table.add_row("train stage", size(resolution.memory.total), style="bold")
-    table.add_row("export stage", size(resolution.export_memory_bytes), style="bold")
-    peak = max(resolution.memory.total, resolution.export_memory_bytes)
-    table.add_row("fits this machine", _fits(peak, machine), style="bold")
-    return table
+def _runs(own: list[Row], resolution: Resolution) -> Row:
+    """The row that the operator would run: on the pool that Auto chose, else CPU before devices, then by price."""
+
+    def order(row: Row) -> tuple[bool, bool, bool, float]:
+        pool = row.pool
+        price = float("inf") if pool.price_per_hour is None else pool.price_per_hour
+        return row.fits is False, pool.name != resolution.pool, pool.device_class is not PoolClass.CPU, price
+
+    return min(own, key=order)
 
 
-def _goal_table(spec: FineTuneJobSpec, model: CatalogModel) -> Table:
-    table = Table("technique Auto with goal", "rank", "trained weights", "share", "train stage")
-    for goal in Goal:
-        technique = TechniqueSpec(type=TechniqueType.AUTO, goal=goal)
-        found = resolve(spec.model_copy(update={"technique": technique}))
-        rank = (found.spec.technique.lora or LoraSpec()).rank
-        trained = lora_parameters(model.architecture, rank)
-        assert found.memory is not None
-        share = f"{trained / model.architecture.parameters:.2%}"
-        table.add_row(goal, str(rank), f"{trained:,}", share, size(found.memory.total))
-    return table
+def show(found: Estimate) -> Iterator[Table | str]:
+    """The estimate for people: the table, the chosen row's memory by parts, and the reasons."""
+    yield _table(found)
+    yield _parts(found.chosen)
+    export = size(found.resolution.export_memory_bytes or 0)
+    reasons = [reason for reason in found.resolution.reasons if not reason.startswith("memory:")]
+    yield "\n".join(f"- {reason}" for reason in [*reasons, f"The export stage needs {export} of host memory."])
 
 
-def _model_table(spec: FineTuneJobSpec, own: CatalogModel, machine: Machine) -> Table:
-    table = Table("model, same settings", "weights", "tokens", "train", "export", "fits")
-    table.columns[0].no_wrap = True
-    for model in load_catalog().values():
-        if not (model.trainable and model.exportable):
-            continue
-        train, export, length = _needs(spec, model)
-        cells = (f"{model.architecture.parameters / 1e9:.3g} B", str(length), size(train), size(export))
-        style = "bold" if model.name == own.name else None
-        table.add_row(model.name, *cells, "yes" if max(train, export) <= machine.memory_bytes else "no", style=style)
-    return table
+#: Column, and whether its cells are numbers.
+_COLUMNS = {
+    "technique": False,
+    "pool": False,
+    "fits": False,
+    "memory": True,
+    "host": True,
+    "trained": True,
+    "time": True,
+    "cost": True,
+}
 
 
-def _needs(spec: FineTuneJobSpec, model: CatalogModel) -> tuple[int, int, int]:
-    """Bytes of training and of export, and the tokens of a row, where the job's model is another one."""
-    training: TrainingSpec = spec.training
-    length = min(training.max_sequence_length or DEFAULT_SEQUENCE_LENGTH, model.architecture.max_position_embeddings)
-    asked = spec.technique.lora or LoraSpec()
-    lora = asked.model_copy(update={"rank": min(asked.rank, widest_rank(model.architecture))})
-    train = estimate_lora_memory(model.architecture, lora, batch_size=training.batch_size, sequence_length=length)
-    quantized = spec.export.precision is not ExportPrecision.EXACT
-    return train.total, estimate_export_memory(model.architecture, quantized=quantized), length
+def _table(found: Estimate) -> Table:
+    drawn = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, is_number in _COLUMNS.items():
+        drawn.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    for row in found.rows:
+        mark = "→ " if row is found.chosen else "  "
+        drawn.add_row(f"{mark}{row.name}", *_cells(row), style="bold" if row is found.chosen else None)
+    return drawn
 
 
-def _fits(needed: int, machine: Machine) -> str:
-    return "yes" if needed <= machine.memory_bytes else f"no, {size(needed - machine.memory_bytes)} short"
+def _cells(row: Row) -> tuple[str, ...]:
+    spent = row.spending
+    return (
+        row.pool.name,
+        {True: "yes", False: "no", None: "unknown"}[row.fits],
+        size(row.memory.total),
+        size(row.host_bytes),
+        _short(row.trained),
+        "unknown" if spent.seconds is None else f"~{duration(spent.seconds)}",
+        "unknown" if spent.cost is None else f"~{spent.cost:,.2f}",
+    )
+
+
+def _short(count: int) -> str:
+    for unit, least in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= least:
+            return f"{count / least:.3g} {unit}"
+    return str(count)
+
+
+def _parts(row: Row) -> Table:
+    """The memory of a row as bars; the peak has only the largest of the parts that do not meet."""
+    drawn = Table(box=SIMPLE, pad_edge=False)
+    drawn.add_column(f"memory of {row.name}", no_wrap=True)
+    drawn.add_column(row.pool.name, justify="right", no_wrap=True)
+    drawn.add_column("", no_wrap=True)
+    parts = row.memory.parts()
+    largest = max(parts.values())
+    for name, amount in parts.items():
+        drawn.add_row(name, size(amount), "█" * round(_BAR_WIDTH * amount / largest))
+    peak = "forward pass, gradients and evaluation do not meet"
+    drawn.add_row("peak", size(row.memory.total), peak, style="bold")
+    return drawn
+
+
+def serialise(found: Estimate, output: Output) -> str:
+    """The estimate for programs, as JSON or YAML."""
+    values = {
+        "chosen": _values(found.chosen),
+        "technique": found.resolution.spec.technique.wire(),
+        "memoryParts": found.chosen.memory.parts(),
+        "exportMemoryBytes": found.resolution.export_memory_bytes,
+        "reasons": list(found.resolution.reasons),
+        "rows": [_values(row) for row in found.rows],
+    }
+    return json.dumps(values, indent=2) if output is Output.JSON else yaml.safe_dump(values, sort_keys=False)
+
+
+def _values(row: Row) -> dict[str, Any]:
+    spent = row.spending
+    return {
+        "technique": row.name,
+        "pool": row.pool.name,
+        "fits": row.fits,
+        "memoryBytes": row.memory.total,
+        "hostMemoryBytes": row.host_bytes,
+        "trainedParameters": row.trained,
+        "tokens": spent.tokens,
+        "durationSeconds": None if spent.seconds is None else round(spent.seconds),
+        "cost": None if spent.cost is None else round(spent.cost, 4),
+    }

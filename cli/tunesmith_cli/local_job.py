@@ -1,16 +1,20 @@
 """A job for this machine: the plan, the inputs as local paths, and what has a meaning in a cluster only."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith_api import ExitCode, FineTuneJob, JobConfig, Resolution, Scheme, parse_uri, resolve
 from tunesmith_api.finetunejob import FineTuneJobSpec
-from tunesmith_api.resolve import Source, sources
+from tunesmith_api.planner import ANYWHERE, PoolOffer
+from tunesmith_api.reports import EXPORT_FOLDER
+from tunesmith_api.resolve import Source, every_uri, sources
+from tunesmith_api.uri import Location
 from tunesmith_cli.configmaps import config_map_file
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.folder import RunFolder
-from tunesmith_cli.machine import Machine
+from tunesmith_cli.machine import MACHINE, Machine
 
 #: Fields that only a cluster gives a meaning to, by their path in the Python model.
 _CLUSTER_ONLY = (
@@ -42,7 +46,9 @@ class LocalJob:
     notes: tuple[str, ...]
 
 
-def local_job(job: FineTuneJob, origin: Path, folder: RunFolder, secrets: Mapping[str, Path]) -> LocalJob:
+def local_job(
+    job: FineTuneJob, origin: Path, folder: RunFolder, secrets: Mapping[str, Path], machine: Machine | None = None
+) -> LocalJob:
     """Resolve a job for this machine.
 
     Args:
@@ -50,11 +56,16 @@ def local_job(job: FineTuneJob, origin: Path, folder: RunFolder, secrets: Mappin
         origin: the folder of the job's file, where ConfigMaps are looked for.
         folder: the run's folder.
         secrets: folders of the secrets that the job names.
+        machine: what technique Auto must fit; anything goes when None.
 
     Raises:
         CliError: an input lies in a cluster only, or a secret is missing.
     """
-    resolution = resolve(job.spec)
+    pool = ANYWHERE if machine is None else PoolOffer(MACHINE, host_bytes=machine.memory_bytes)
+    resolution = resolve(job.spec, (pool,))
+    workers = job.spec.distribution.workers
+    if workers > 1:
+        raise CliError(f"spec.distribution.workers: {workers} pods need a cluster; use processesPerWorker here")
     inputs = {source.uri: str(path) for source in sources(job.spec) for path in _local(source, origin, folder)}
     config = JobConfig(
         name=job.metadata.name,
@@ -69,10 +80,25 @@ def local_job(job: FineTuneJob, origin: Path, folder: RunFolder, secrets: Mappin
     return LocalJob(config, resolution, tuple(_notes(job.spec)))
 
 
+def local_data(job: FineTuneJob, origin: Path, scratch: Path) -> Path | None:
+    """The training rows' file where it is on this machine: of a file:// URI, or a ConfigMap's beside the job."""
+    location = parse_uri(job.spec.dataset.train.uri)
+    if location.scheme is Scheme.FILE:
+        return Path(location.path)
+    if location.scheme is not Scheme.CONFIGMAP:
+        return None
+    try:
+        return config_map_file(origin, location.authority, location.path, scratch)
+    except CliError:
+        return None
+
+
 def _local(source: Source, origin: Path, folder: RunFolder) -> Iterator[Path]:
     location = parse_uri(source.uri)
     if location.scheme is Scheme.PVC:
         raise CliError(f"{source.field}: {source.uri} exists only in a cluster; use file:///absolute/path here")
+    if location.scheme is Scheme.JOB:
+        yield _output_of(source, location, folder)
     if location.scheme is Scheme.CONFIGMAP:
         try:
             yield config_map_file(origin, location.authority, location.path, folder.inputs)
@@ -80,18 +106,39 @@ def _local(source: Source, origin: Path, folder: RunFolder) -> Iterator[Path]:
             raise CliError(f"{source.field}: {error}", error.exit_code) from error
 
 
+def _output_of(source: Source, location: Location, folder: RunFolder) -> Path:
+    """What an earlier run beside this one has left: the newest of the folders NAME and NAME-TIME that has it.
+
+    Raises:
+        CliError: no such run has it.
+    """
+    name, runs = location.authority, folder.root.parent
+    stamped = re.compile(rf"{re.escape(name)}(-\d{{8}}-\d{{6}})?")
+    known = sorted((run for run in runs.glob(f"{name}*") if stamped.fullmatch(run.name)), reverse=True)
+    for run in known:
+        found = RunFolder(run).workspace / (location.path or EXPORT_FOLDER)
+        if run != folder.root and found.exists():
+            return found
+    raise CliError(
+        f"{source.field}: {source.uri}: no run of {name!r} in {runs} has {location.path or EXPORT_FOLDER};"
+        f" run that job first, with --output {runs / name}",
+        ExitCode.INPUT_NOT_FOUND,
+    )
+
+
 def _outputs(spec: FineTuneJobSpec) -> dict[str, str]:
     if spec.output is None:
         return {}
     location = parse_uri(spec.output.uri)
-    if location.scheme is not Scheme.FILE:
+    if location.scheme is Scheme.PVC:
         raise CliError(f"spec.output.uri: {spec.output.uri} exists only in a cluster; use file:///absolute/path here")
-    return {spec.output.uri: location.path}
+    return {spec.output.uri: location.path} if location.scheme is Scheme.FILE else {}
 
 
 def _secrets(spec: FineTuneJobSpec, given: Mapping[str, Path]) -> dict[str, str]:
     preset = Source("spec.model", spec.model.preset or "", spec.model.secret_ref)
-    named = {source.secret.name: source.field for source in (preset, *sources(spec)) if source.secret}
+    trackers = (Source(f"spec.tracking[{place}]", "", one.secret_ref) for place, one in enumerate(spec.tracking))
+    named = {source.secret.name: source.field for source in (preset, *every_uri(spec), *trackers) if source.secret}
     for name, field in named.items():
         if name not in given:
             raise CliError(

@@ -11,6 +11,8 @@ from tunesmith_api import ExitCode
 from tunesmith_api.jobconfig import BUNDLED_MODELS_PATH, BUNDLED_MODELS_VARIABLE
 from tunesmith_cli.errors import CliError
 
+#: This machine's name among pools.
+MACHINE = "this-machine"
 _CHECKOUT_MODELS = Path(__file__).parents[2] / "examples" / "models"
 
 

@@ -5,14 +5,10 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from tunesmith_api import ExportReport, Resolution, TrainReport
+from tunesmith_api.enums import Metric
 from tunesmith_api.finetunejob import DatasetStatus, GateResult, Progress, Scores
-
-#: Heading, field of Scores, and how a value reads.
-METRICS: tuple[tuple[str, str, str], ...] = (
-    ("exact match", "exact_match", "{:.1%}"),
-    ("token accuracy", "token_accuracy", "{:.1%}"),
-    ("perplexity", "perplexity", "{:,.3f}"),
-)
+from tunesmith_api.metrics import METRICS, measured, score_of
+from tunesmith_api.reports import ClassScores
 
 
 def duration(seconds: float) -> str:
@@ -64,6 +60,8 @@ def train_line(report: TrainReport) -> str:
 def export_line(report: ExportReport) -> str:
     """What export did."""
     parity = report.parity
+    if parity is None:
+        return f"{size(report.artifact.size_bytes)}, the adapter alone"
     return (
         f"{size(report.artifact.size_bytes)}, {report.artifact.precision}, greedy agreement"
         f" {parity.greedy_agreement:.1%}, largest logit difference {parity.max_logit_difference:.2g}"
@@ -77,12 +75,23 @@ def plan_lines(resolution: Resolution, notes: Sequence[str]) -> list[str]:
 
 def score_rows(models: dict[str, Scores | None]) -> list[list[str]]:
     """A row for each metric that any model has: its name, then a cell for each model."""
-    rows = []
-    for heading, field, pattern in METRICS:
-        values = [getattr(scores, field) if scores else None for scores in models.values()]
-        if any(value is not None for value in values):
-            rows.append([heading, *("" if value is None else pattern.format(value) for value in values)])
-    return rows
+    return [
+        [METRICS[metric].label, *(_cell(metric, scores) for scores in models.values())]
+        for metric in measured(*models.values())
+    ]
+
+
+def class_rows(classes: Sequence[ClassScores]) -> list[list[str]]:
+    """A row for each class: its name, three shares, and how often the evaluation rows want it."""
+    return [
+        [one.label, *(f"{share:.1%}" for share in (one.precision, one.recall, one.f1)), f"{one.support:,}"]
+        for one in classes
+    ]
+
+
+def _cell(metric: Metric, scores: Scores | None) -> str:
+    value = score_of(scores, metric) if scores else None
+    return "" if value is None else METRICS[metric].pattern.format(value)
 
 
 def score_table(models: dict[str, Scores | None]) -> Table:
@@ -101,6 +110,10 @@ def gate_lines(gates: Sequence[GateResult]) -> list[str]:
 
 
 def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """A table in Markdown; a cell's line ends become blanks."""
     lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(_cell_text(cell) for cell in line)} |" for line in lines)
+
+
+def _cell_text(text: str) -> str:
+    return " ".join(text.splitlines()).replace("|", "\\|")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tunesmith_api import JobConfig
 from tunesmith_cli.folder import RunFolder
 from tunesmith_cli.render import (
+    class_rows,
     dataset_line,
     duration,
     export_line,
@@ -52,6 +53,7 @@ def _sections(folder: RunFolder, config: JobConfig, plan: list[str], ending: End
     yield "## Plan\n\n" + "\n".join(f"- {line}" for line in plan)
     yield _measured(folder)
     yield _answer(ending.answer) if ending.answer else ""
+    yield _classes(folder)
     yield _details(folder)
     yield _plots(folder)
     yield _files(folder)
@@ -84,6 +86,14 @@ def _answer(answer: Answer) -> str:
     return f"## One question over HTTP\n\n{markdown_table(['', ''], [[a, f'`{b}`'] for a, b in rows])}"
 
 
+def _classes(folder: RunFolder) -> str:
+    train = folder.train_report()
+    if train is None or not train.classes:
+        return ""
+    heading = ["class", "precision", "recall", "F1", "support"]
+    return f"## Classes of the tuned model\n\n{markdown_table(heading, class_rows(train.classes))}"
+
+
 def _details(folder: RunFolder) -> str:
     dataset, train, export = folder.dataset(), folder.train_report(), folder.export_report()
     lines = []
@@ -103,8 +113,13 @@ def _plots(folder: RunFolder) -> str:
     return "## Plots\n\n" + "\n\n".join(links) if links else ""
 
 
+def _exported(folder: RunFolder) -> str:
+    report = folder.export_report()
+    return "the adapter (PEFT)" if report is not None and report.parity is None else "the exported model (ONNX)"
+
+
 def _files(folder: RunFolder) -> str:
     lines = [f"- `{folder.workspace.name}/` checkpoints, adapter and reports", "- `logs/` the stages' logs"]
     if folder.export_report() is not None:
-        lines.insert(0, f"- `{folder.model.relative_to(folder.root)}/` the exported model (ONNX)")
+        lines.insert(0, f"- `{folder.model.relative_to(folder.root)}/` {_exported(folder)}")
     return "## Files\n\n" + "\n".join(lines)

@@ -100,7 +100,8 @@ def run(options: RunOptions, console: Console, now: datetime) -> int:
 def _new(options: RunOptions, now: datetime) -> tuple[RunFolder, LocalJob]:
     job, origin = _read(options)
     folder = new_folder(job.metadata.name, now, options.output)
-    local = local_job(job, origin, folder, options.secrets)
+    machine = None if options.ignore_memory else this_machine()
+    local = local_job(job, origin, folder, options.secrets, machine)
     folder.config.write_text(local.config.model_dump_json(by_alias=True, exclude_none=True, indent=2), encoding="utf-8")
     return folder, local
 

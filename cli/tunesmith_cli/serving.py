@@ -21,15 +21,18 @@ from tunesmith_cli.process import Children, wait
 from tunesmith_cli.report import Answer
 
 HOST = "127.0.0.1"
+#: Where the exported model keeps its chat template.
+CHAT_TEMPLATE = "chat_template.jinja"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers."""
+    """A server that answers; `chats` when its model has a chat template."""
 
     url: str
     model: str
     process: "subprocess.Popen[bytes]"
+    chats: bool = True
 
 
 def server_command(folder: RunFolder, config: JobConfig, port: int) -> list[str]:
@@ -59,7 +62,7 @@ def serving(folder: RunFolder, config: JobConfig, port: int, children: Children)
                         f"the server ended with exit code {process.returncode}: {lines[-1] if lines else 'no output'}",
                         ExitCode.SERVICE_UNAVAILABLE,
                     )
-        yield Server(url, config.name, process)
+        yield Server(url, config.name, process, (folder.model / CHAT_TEMPLATE).is_file())
 
 
 def _is_ready(client: httpx.Client) -> bool:
@@ -78,7 +81,8 @@ def ask(server: Server, spec: FineTuneJobSpec, sample: Sample) -> Answer:
     limit = spec.evaluation.generation.max_new_tokens
     body: dict[str, object] = {"model": server.model, "temperature": 0, "max_tokens": limit}
     question = sample.messages[-1].content
-    if spec.task is Task.TEXT_GENERATION:
+    completes = spec.task is Task.TEXT_GENERATION or not server.chats
+    if completes:
         path, body = "/v1/completions", body | {"prompt": question}
     else:
         path, body = "/v1/chat/completions", body | {"messages": [turn.wire() for turn in sample.messages]}
@@ -87,5 +91,5 @@ def ask(server: Server, spec: FineTuneJobSpec, sample: Sample) -> Answer:
     except httpx.HTTPError as error:
         raise CliError(f"{server.url}{path}: {error}", ExitCode.SERVICE_UNAVAILABLE) from error
     choice = response.json()["choices"][0]
-    text = choice["text"] if spec.task is Task.TEXT_GENERATION else choice["message"]["content"]
+    text = choice["text"] if completes else choice["message"]["content"]
     return Answer(question, str(text).strip(), sample.reference.strip())

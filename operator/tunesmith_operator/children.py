@@ -5,13 +5,15 @@ import logging
 from tunesmith_operator.cluster import Cluster
 from tunesmith_operator.drift import drifted
 from tunesmith_operator.errors import AlreadyExistsError, ConflictError, NameConflictError
-from tunesmith_operator.kinds import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE, Body, kind_of
+from tunesmith_operator.kinds import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, NETWORK_POLICY, SERVICE, Body, kind_of
 from tunesmith_operator.plans import Children, child_name, controlled_by
 
 logger = logging.getLogger(__name__)
 
 #: Kinds whose fields come and go with the owner's spec: only server-side apply from the first write on can remove them.
-_APPLIED_FROM_BIRTH = frozenset({DEPLOYMENT.name, SERVICE.name, AUTOSCALER.name, DISRUPTION_BUDGET.name})
+_APPLIED_FROM_BIRTH = frozenset(
+    {DEPLOYMENT.name, SERVICE.name, AUTOSCALER.name, DISRUPTION_BUDGET.name, NETWORK_POLICY.name}
+)
 
 
 async def bring(cluster: Cluster, desired: Body, live: Children, uid: str) -> None:

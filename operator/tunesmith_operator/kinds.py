@@ -61,10 +61,11 @@ JOB = ObjectKind("batch/v1", "Job", "jobs", mutable=_job)
 DEPLOYMENT = ObjectKind("apps/v1", "Deployment", "deployments")
 AUTOSCALER = ObjectKind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 DISRUPTION_BUDGET = ObjectKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = ObjectKind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 LEASE = ObjectKind("coordination.k8s.io/v1", "Lease", "leases")
 
 #: What the operator makes for its objects.
-CHILDREN = (CLAIM, CONFIGMAP, JOB, MODELENDPOINT, DEPLOYMENT, SERVICE, AUTOSCALER, DISRUPTION_BUDGET)
+CHILDREN = (CLAIM, CONFIGMAP, JOB, MODELENDPOINT, DEPLOYMENT, SERVICE, AUTOSCALER, DISRUPTION_BUDGET, NETWORK_POLICY)
 BY_NAME = {kind.name: kind for kind in (FINETUNEJOB, COMPUTEPOOL, NODE, POD, EVENT, LEASE, *CHILDREN)}
 
 

@@ -13,9 +13,10 @@ from tunesmith_operator.cluster import Cluster
 from tunesmith_operator.computepool import plan as computepools
 from tunesmith_operator.conditions import is_true
 from tunesmith_operator.finetunejob import plan as jobs
-from tunesmith_operator.finetunejob.inputs import find_missing
+from tunesmith_operator.finetunejob.inputs import Lacking, await_jobs, find_missing
 from tunesmith_operator.finetunejob.manifests import stage_name
 from tunesmith_operator.finetunejob.mounts import mounts_of
+from tunesmith_operator.finetunejob.planning import Observed
 from tunesmith_operator.finetunejob.validation import find_problem
 from tunesmith_operator.holders import PodHolders
 from tunesmith_operator.kinds import CLAIM, JOB, Body
@@ -23,9 +24,9 @@ from tunesmith_operator.modelendpoint import plan as endpoints
 from tunesmith_operator.modelendpoint.providers import ProviderProbe
 from tunesmith_operator.plans import ChildName, Children, Key, Plan, controlled_by
 from tunesmith_operator.pods import PodFacts
-from tunesmith_operator.settings import Images
+from tunesmith_operator.settings import GangSettings, Images
 
-#: Deleted pods whose last facts are remembered.
+#: Jobs whose deleted pods' last facts are remembered.
 DEPARTED_LIMIT = 5000
 
 Planner = Callable[[str, str], Plan]
@@ -34,15 +35,18 @@ Planner = Callable[[str, str], Plan]
 class Observer:
     """Gathers what planners need."""
 
-    def __init__(self, cluster: Cluster, caches: Caches, images: Images, *, clusterwide: bool) -> None:
+    def __init__(
+        self, cluster: Cluster, caches: Caches, images: Images, gangs: GangSettings, *, clusterwide: bool
+    ) -> None:
         self._cluster = cluster
         self._caches = caches
         self._images = images
+        self._gangs = gangs
         self._gather = {"FineTuneJob": self._job, "ModelEndpoint": self._endpoint, "ComputePool": self._pool}
         self._providers = ProviderProbe()
         self._holders = PodHolders(cluster, clusterwide=clusterwide)
         #: The last facts of deleted pods by the uid of their controller, until their owner has used them.
-        self.departed: dict[str, PodFacts] = {}
+        self.departed: dict[str, tuple[PodFacts, ...]] = {}
         #: What training pods said last, by the uid of their FineTuneJob.
         self.progress: dict[str, Mapping[str, Any]] = {}
 
@@ -50,7 +54,8 @@ class Observer:
         """Keep the last facts of a deleted pod: the exit code that its Job's failure will be judged by."""
         if len(self.departed) >= DEPARTED_LIMIT:
             self.departed.pop(next(iter(self.departed)))
-        self.departed[pod.controller_uid] = pod
+        before = self.departed.get(pod.controller_uid, ())
+        self.departed[pod.controller_uid] = (*(one for one in before if one.index != pod.index), pod)
 
     async def planner(self, key: Key, body: Body, now: datetime) -> Planner:
         """A function from what went wrong with the children (conflict, refusal) to the object's plan."""
@@ -60,16 +65,18 @@ class Observer:
         uid = body["metadata"]["uid"]
         pods = self._caches.pods(key)
         children = await self._with_unlabelled(key, uid, self._caches.children(key, uid), pods)
-        observed = jobs.Observed(
+        lacking = await self._lacking(key, body, children)
+        observed = Observed(
             children=children,
             pods=pods,
             departed=self.departed,
             landscape=self._caches.landscape(),
-            missing_input=await self._missing_input(key, body, children),
+            missing_input=lacking.missing,
+            waiting=lacking.waiting,
             progress=self.progress.get(uid),
         )
         return lambda conflict, refused: jobs.plan(
-            body, replace(observed, conflict=conflict, refused=refused), now, self._images
+            body, replace(observed, conflict=conflict, refused=refused), now, self._images, self._gangs
         )
 
     async def _endpoint(self, key: Key, body: Body, now: datetime) -> Planner:
@@ -116,16 +123,23 @@ class Observer:
                 found[ChildName(JOB.name, name)] = job
         return found
 
-    async def _missing_input(self, key: Key, body: Body, children: Children) -> str:
+    async def _lacking(self, key: Key, body: Body, children: Children) -> Lacking:
         """What the next stage's pod would wait for in vain; asked only while that pod does not exist."""
         conditions = body.get("status", {}).get("conditions", [])
         prepared = is_true(conditions, ConditionType.PREPARED)
         if "finishedAt" in body.get("status", {}) or ChildName("Job", stage_name(key.name, Stage.PREPARE)) in children:
-            return ""
+            return Lacking()
         try:
             spec = FineTuneJobSpec.model_validate(body["spec"])
         except ValidationError:
-            return ""
+            return Lacking()
         if find_problem(spec) is not None:
-            return ""
-        return await find_missing(self._cluster, key.namespace, mounts_of(spec), configmaps=not prepared)
+            return Lacking()
+        mounts = mounts_of(spec)
+        if not prepared:
+            lacking = await_jobs(
+                key.name, mounts.jobs, lambda name: self._caches.get(Key("FineTuneJob", key.namespace, name))
+            )
+            if lacking != Lacking():
+                return lacking
+        return Lacking(await find_missing(self._cluster, key.namespace, mounts, configmaps=not prepared))

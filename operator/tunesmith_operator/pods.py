@@ -6,6 +6,9 @@ from typing import Any
 
 from tunesmith_api.resource import OWNER_NAME_LABEL, STAGE_LABEL
 
+#: On the pods of an Indexed Job, by Kubernetes.
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+
 
 @dataclass(frozen=True)
 class PodFacts:
@@ -15,8 +18,10 @@ class PodFacts:
         name: its name.
         owner: name of the FineTuneJob or ModelEndpoint.
         stage: the stage that it runs; empty for a server.
+        index: which of several workers it is; 0 for the only one.
         controller_uid: uid of the Job or ReplicaSet.
         phase: its phase.
+        has_node: whether the scheduler has given it a node.
         deleting: whether it is being deleted.
         ready: whether it answers its readiness probe.
         ip: its address, once it has one.
@@ -26,6 +31,7 @@ class PodFacts:
         disrupted: the message of a DisruptionTarget condition: eviction, preemption, taint.
         waiting_reason, waiting_message: why its container does not start.
         exit_code, exit_reason, exit_message: how its container ended.
+        finished_at: when its container ended.
         memory_limit: memory limit of its container, as a quantity.
         last_exit_message: last words of the container's previous run, in a pod that restarts it.
     """
@@ -34,7 +40,9 @@ class PodFacts:
     owner: str
     stage: str = ""
     controller_uid: str = ""
+    index: int = 0
     phase: str = "Pending"
+    has_node: bool = False
     deleting: bool = False
     ready: bool = False
     ip: str = ""
@@ -48,6 +56,7 @@ class PodFacts:
     exit_code: int | None = None
     exit_reason: str = ""
     exit_message: str = ""
+    finished_at: str = ""
     last_exit_message: str = ""
     memory_limit: str = ""
 
@@ -71,7 +80,9 @@ def pod_facts(body: Mapping[str, Any]) -> PodFacts:
         owner=metadata.get("labels", {}).get(OWNER_NAME_LABEL, ""),
         stage=metadata.get("labels", {}).get(STAGE_LABEL, ""),
         controller_uid=controllers[0]["uid"] if controllers else "",
+        index=int(metadata.get("labels", {}).get(INDEX_LABEL, 0)),
         phase=status.get("phase", "Pending"),
+        has_node="nodeName" in body.get("spec", {}),
         deleting="deletionTimestamp" in metadata,
         ready=conditions.get("Ready", {}).get("status") == "True",
         ip=status.get("podIP", ""),
@@ -85,6 +96,7 @@ def pod_facts(body: Mapping[str, Any]) -> PodFacts:
         exit_code=ended.get("exitCode"),
         exit_reason=ended.get("reason", ""),
         exit_message=ended.get("message", ""),
+        finished_at=ended.get("finishedAt") or "",
         last_exit_message=previous.get("message", ""),
         memory_limit=_memory_limit(body),
     )

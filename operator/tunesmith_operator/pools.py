@@ -1,5 +1,6 @@
 """Node pools: which nodes belong to one, what they have, and which pool a workload goes to. Pure."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -29,9 +30,11 @@ class Resources:
     def __sub__(self, other: "Resources") -> "Resources":
         return Resources(self.cpu - other.cpu, self.memory_bytes - other.memory_bytes, self.devices - other.devices)
 
-    def fits_in(self, other: "Resources") -> bool:
-        """Whether another amount is at least as large in every respect."""
-        return self.cpu <= other.cpu and self.memory_bytes <= other.memory_bytes and self.devices <= other.devices
+    def times_in(self, other: "Resources") -> int:
+        """How often this amount fits into another."""
+        mine = (self.cpu, Decimal(self.memory_bytes), Decimal(self.devices))
+        its = (other.cpu, Decimal(other.memory_bytes), Decimal(other.devices))
+        return min((int(have / want) for want, have in zip(mine, its, strict=True) if want), default=1)
 
     def __str__(self) -> str:
         """Words for a diagnosis."""
@@ -121,7 +124,7 @@ class Landscape:
     pools: tuple[Pool, ...] = ()
     nodes: tuple[NodeFacts, ...] | None = None
     #: What nodes of a pool have, worked out once: with 500 nodes it takes longer than the rest of a plan.
-    _sizes: dict[str, tuple[Resources, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _sizes: dict[str, dict[Resources, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def offered(self) -> tuple[Pool, ...]:
         """The pools, or the implicit one when there is none."""
@@ -135,12 +138,20 @@ class Landscape:
         """The pool's schedulable nodes."""
         return tuple(node for node in self.nodes or () if pool.takes(node))
 
-    def sizes(self, pool: Pool) -> tuple[Resources, ...]:
-        """What each different node of the pool has, the greatest first."""
+    def sizes(self, pool: Pool) -> Mapping[Resources, int]:
+        """What nodes of the pool have, the greatest first, and how many have it."""
         if pool.name not in self._sizes:
-            found = {node.resources(pool.device) for node in self.members(pool)}
-            self._sizes[pool.name] = tuple(sorted(found, key=_size, reverse=True))
+            found = Counter(node.resources(pool.device) for node in self.members(pool))
+            self._sizes[pool.name] = {size: found[size] for size in sorted(found, key=_size, reverse=True)}
         return self._sizes[pool.name]
+
+    def count(self, pool: Pool) -> int:
+        """How many nodes the pool has."""
+        return sum(self.sizes(pool).values())
+
+    def room(self, pool: Pool, wanted: Resources) -> int:
+        """How many pods of a size the pool's nodes hold when nothing else runs on them."""
+        return sum(wanted.times_in(size) * count for size, count in self.sizes(pool).items())
 
     def largest(self, pool: Pool) -> Resources | None:
         """What the pool's largest node has; None without node access."""
@@ -167,14 +178,17 @@ class Diagnosis:
 Need = Callable[[Pool], Resources]
 
 
-def choose(landscape: Landscape, name: str | None, wanted: PoolClass | None, need: Need) -> Pool | Diagnosis:
+def choose(
+    landscape: Landscape, name: str | None, wanted: PoolClass | None, need: Need, pods: int = 1
+) -> Pool | Diagnosis:
     """The pool for a workload.
 
     Args:
         landscape: all pools and nodes.
         name: the pool that was asked for by name.
         wanted: the class that was asked for.
-        need: what the workload asks of one node of a pool.
+        need: what a pod of the workload asks of one node of a pool.
+        pods: how many pods must have room at the same time.
 
     Returns:
         The named pool, else the cheapest pool of the class where it fits (CPU before devices when no class is given);
@@ -191,17 +205,14 @@ def choose(landscape: Landscape, name: str | None, wanted: PoolClass | None, nee
     if not candidates:
         listed = ", ".join(f"{pool.name} ({pool.spec.device_class})" for pool in offered)
         return Diagnosis(Reason.POOL_NOT_FOUND, f"{asked} was asked for and does not exist; there are: {listed}")
-    fitting = [pool for pool in candidates if _fits(landscape, pool, need)]
+    fitting = [pool for pool in candidates if _fits(landscape, pool, need, pods)]
     if fitting:
         return min(fitting, key=_preference)
-    return Diagnosis(Reason.NO_POOL_FITS, _explain(landscape, candidates, need))
+    return Diagnosis(Reason.NO_POOL_FITS, _explain(landscape, candidates, need, pods))
 
 
-def _fits(landscape: Landscape, pool: Pool, need: Need) -> bool:
-    if landscape.nodes is None:
-        return True
-    wanted = need(pool)
-    return any(wanted.fits_in(size) for size in landscape.sizes(pool))
+def _fits(landscape: Landscape, pool: Pool, need: Need, pods: int) -> bool:
+    return landscape.nodes is None or landscape.room(pool, need(pool)) >= pods
 
 
 def _preference(pool: Pool) -> tuple[bool, float, str]:
@@ -209,12 +220,18 @@ def _preference(pool: Pool) -> tuple[bool, float, str]:
     return pool.spec.device_class is not PoolClass.CPU, float("inf") if price is None else price, pool.name
 
 
-def _explain(landscape: Landscape, candidates: Sequence[Pool], need: Need) -> str:
+def _explain(landscape: Landscape, candidates: Sequence[Pool], need: Need, pods: int) -> str:
     lines = []
     for pool in candidates:
-        members = landscape.members(pool)
+        members, wanted = landscape.members(pool), need(pool)
         have = f"its largest node has {largest(members, pool.device)}" if members else "it has no schedulable node"
-        lines.append(f"pool {pool.name!r} is asked for {need(pool)} on one node, {have}")
-    others = [pool.name for pool in landscape.offered() if pool not in candidates and _fits(landscape, pool, need)]
+        asked = f"{wanted} on one node"
+        if pods > 1:
+            asked = f"{pods} pods of {wanted} each"
+            have += f", and its {len(members)} nodes hold {landscape.room(pool, wanted)} such pods"
+        lines.append(f"pool {pool.name!r} is asked for {asked}, {have}")
+    others = [
+        pool.name for pool in landscape.offered() if pool not in candidates and _fits(landscape, pool, need, pods)
+    ]
     way_out = f"these pools would fit: {', '.join(others)}" if others else "no other pool would fit"
     return f"{'; '.join(lines)}; {way_out}"

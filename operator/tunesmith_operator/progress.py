@@ -37,7 +37,9 @@ class Target:
 
 
 def _is_training(pod: PodFacts) -> bool:
-    return pod.stage == Stage.TRAIN and pod.phase == "Running" and bool(pod.ip) and not pod.deleting
+    """Whether it tells the progress: of several workers the first does."""
+    is_first = pod.stage == Stage.TRAIN and pod.index == 0
+    return is_first and pod.phase == "Running" and bool(pod.ip) and not pod.deleting
 
 
 class Poller:

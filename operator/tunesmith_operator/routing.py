@@ -1,6 +1,9 @@
 """From an event to the keys that it concerns."""
 
+from tunesmith_api import ConditionType
 from tunesmith_operator.caches import Caches
+from tunesmith_operator.conditions import is_true
+from tunesmith_operator.kinds import Body
 from tunesmith_operator.metrics import Metrics
 from tunesmith_operator.observing import Observer
 from tunesmith_operator.plans import Key
@@ -33,6 +36,7 @@ class Router:
             self._queue.add(key, ahead=True)
         if key.kind == "FineTuneJob":
             self._follow(key)
+            self._wake_readers(key)
         elif key.kind == "ComputePool":
             self._add_waiting()
             if not self._is_settled(key):
@@ -79,6 +83,16 @@ class Router:
             if source.get("job") == job.name or "latest" in source:
                 self._queue.add(key)
 
+    def _wake_readers(self, job: Key) -> None:
+        """The jobs that wait for the output of one that has ended."""
+        body = self._caches.get(job)
+        if body is not None and "finishedAt" not in body.get("status", {}):
+            return
+        for key in self._caches.keys("FineTuneJob"):
+            reader = self._caches.get(key)
+            if reader is not None and key.namespace == job.namespace and _reads(reader, job.name):
+                self._queue.add(key)
+
     def _add_endpoints(self) -> None:
         """Every endpoint: its servers have the node selector, the tolerations and the image of a pool."""
         for key in self._caches.keys("ModelEndpoint"):
@@ -91,6 +105,16 @@ class Router:
                 conditions = body.get("status", {}).get("conditions", []) if body else []
                 if any(one["type"] == "Stalled" for one in conditions):
                     self._queue.add(key)
+
+
+def _reads(body: Body, job: str) -> bool:
+    """Whether a job that has not been prepared yet reads another one's output."""
+    spec, status = body["spec"], body.get("status", {})
+    if "finishedAt" in status or is_true(status.get("conditions", []), ConditionType.PREPARED):
+        return False
+    dataset = spec.get("dataset", {})
+    places = (spec.get("model", {}), dataset.get("train", {}), dataset.get("evaluation", {}))
+    return any(f"{place.get('uri', '')}/".startswith(f"job://{job}/") for place in places)
 
 
 def _delay(owner: Key, *, over: bool) -> float:

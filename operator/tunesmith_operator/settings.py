@@ -23,11 +23,25 @@ class Images:
 
 
 @dataclass(frozen=True)
+class GangSettings:
+    """How trainings of several workers are treated.
+
+    Attributes:
+        wait_seconds: how long some workers may hold nodes while the others find none.
+        closed_namespaces: namespaces where the chart keeps traffic from the pods of jobs.
+    """
+
+    wait_seconds: float = 300
+    closed_namespaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings.
 
     Attributes:
         images: the default images; a pool may override them.
+        gangs: how trainings of several workers are treated.
         watch_namespaces: namespaces to serve; empty for the whole cluster.
         node_access: whether the operator may read nodes; without it pools are trusted to have room.
         pod_name: name of this replica in the Lease.
@@ -43,6 +57,7 @@ class Settings:
     """
 
     images: Images
+    gangs: GangSettings = GangSettings()
     watch_namespaces: tuple[str, ...] = ()
     node_access: bool = True
     pod_name: str = "operator"
@@ -129,4 +144,9 @@ def load_settings(env: Mapping[str, str] = os.environ) -> Settings:
         pull_policy=_one_of(env, "TUNESMITH_IMAGE_PULL_POLICY", "IfNotPresent", PULL_POLICIES),
         pull_secrets=_names(env.get("TUNESMITH_IMAGE_PULL_SECRETS", "")),
     )
-    return Settings(images=images, watch_namespaces=_names(env.get("TUNESMITH_WATCH_NAMESPACES", "")), **options)
+    gangs = GangSettings(
+        wait_seconds=_number(env, "TUNESMITH_GANG_WAIT_SECONDS", 300),
+        closed_namespaces=_names(env.get("TUNESMITH_CLOSED_NAMESPACES", "")),
+    )
+    namespaces = _names(env.get("TUNESMITH_WATCH_NAMESPACES", ""))
+    return Settings(images=images, gangs=gangs, watch_namespaces=namespaces, **options)

@@ -3,34 +3,64 @@
 from dataclasses import replace
 from typing import Any
 
-from tunesmith_api import Architecture, FineTuneJobSpec
+from tunesmith_api import FineTuneJobSpec
 from tunesmith_api.enums import PoolClass, Strategy
 from tunesmith_api.finetunejob import PlanStatus
+from tunesmith_api.planner import DataSize, Settled, Spending, estimate_spending, settle
 from tunesmith_api.resolve import planned
 from tunesmith_operator.finetunejob.manifests import Facts
 from tunesmith_operator.finetunejob.mounts import mounts_of
+from tunesmith_operator.finetunejob.offers import has_own_memory, offer_of, offers
 from tunesmith_operator.finetunejob.sizing import Sizing, size_job, train_cpu, train_request
-from tunesmith_operator.finetunejob.validation import architecture_of, model_of
+from tunesmith_operator.finetunejob.validation import architecture_of
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.pools import IMPLICIT_POOL, Diagnosis, Landscape, Pool, Resources, choose
 from tunesmith_operator.settings import Images
 
 
 def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Images) -> Facts | Diagnosis:
-    """The pool and the requests of a job, or why there is no pool.
+    """The technique, the pool and the requests of a job, or why there is no pool.
 
-    A pool that was planned once stays, whatever happens to the others.
+    What was planned once stays, whatever happens to the pools.
     """
-    model = architecture_of(spec)
-    planned_pool = body.get("status", {}).get("plan", {}).get("pool")
-    if planned_pool is not None:
-        pool = _planned_pool(planned_pool, landscape)
-    else:
-        wanted = None if spec.compute.device_class is None else PoolClass(spec.compute.device_class)
-        pool = choose(landscape, spec.compute.pool, wanted, lambda one: _need(spec, model, one))
+    made = body.get("status", {}).get("plan", {})
+    settled = settle(spec, architecture_of(spec), offers(spec, landscape), recorded=made.get("technique"))
+    job = resolve(spec, settled)
+    pool = _planned_pool(made["pool"], landscape) if "pool" in made else _chosen_pool(job, settled, landscape)
     if isinstance(pool, Diagnosis):
         return pool
-    return _facts(body, spec, pool, landscape, images)
+    sizing = _sizing(job, pool)
+    cpu, threads = train_cpu(spec, landscape.largest(pool), landscape.count(pool))
+    memory = train_request(spec, sizing, device=False).memory_bytes
+    return Facts(
+        body=body,
+        spec=spec,
+        job=job,
+        technique_reasons=settled.reasons,
+        technique=settled.name,
+        pool=pool,
+        sizing=sizing,
+        train_memory_bytes=memory,
+        train_cpu=cpu,
+        threads=threads,
+        mounts=mounts_of(spec),
+        images=images,
+    )
+
+
+def _chosen_pool(job: FineTuneJobSpec, settled: Settled, landscape: Landscape) -> Pool | Diagnosis:
+    """The pool that Auto chose its technique for where its nodes have all that is needed, else the first that has."""
+    wanted = None if job.compute.device_class is None else PoolClass(job.compute.device_class)
+    workers = job.distribution.workers
+
+    def choose_among(name: str | None) -> Pool | Diagnosis:
+        return choose(landscape, name, wanted, lambda pool: _need(job, pool), workers)
+
+    if job.compute.pool is None and settled.pool is not None:
+        found = choose_among(settled.pool)
+        if isinstance(found, Pool):
+            return found
+    return choose_among(job.compute.pool)
 
 
 def _planned_pool(name: str, landscape: Landscape) -> Pool | Diagnosis:
@@ -39,45 +69,55 @@ def _planned_pool(name: str, landscape: Landscape) -> Pool | Diagnosis:
     return choose(replace(landscape, nodes=None), name, None, lambda _: Resources())
 
 
-def _sizing(spec: FineTuneJobSpec, model: Architecture | None, pool: Pool) -> Sizing:
-    has_own_memory = pool.spec.device is not None and pool.spec.device.memory is not None
-    return size_job(resolve(spec), model, on_device=has_own_memory or pool.spec.device_class is PoolClass.GPU)
+def _sizing(job: FineTuneJobSpec, pool: Pool) -> Sizing:
+    return size_job(job, architecture_of(job), on_device=has_own_memory(pool))
 
 
-def _need(spec: FineTuneJobSpec, model: Architecture | None, pool: Pool) -> Resources:
-    return train_request(spec, _sizing(spec, model, pool), device=pool.device is not None)
+def _need(job: FineTuneJobSpec, pool: Pool) -> Resources:
+    return train_request(job, _sizing(job, pool), device=pool.device is not None)
 
 
-def _facts(body: Body, spec: FineTuneJobSpec, pool: Pool, landscape: Landscape, images: Images) -> Facts:
-    sizing = _sizing(spec, architecture_of(spec), pool)
-    cpu, threads = train_cpu(spec, landscape.largest(pool))
-    memory = train_request(spec, sizing, device=False).memory_bytes
-    return Facts(body, spec, pool, sizing, memory, cpu, threads, mounts_of(spec), images)
-
-
-def resolve(spec: FineTuneJobSpec) -> FineTuneJobSpec:
+def resolve(spec: FineTuneJobSpec, settled: Settled) -> FineTuneJobSpec:
     """The spec with each Auto of technique and distribution replaced, without what may change during the run."""
-    resolved, _ = planned(spec, model_of(spec))
+    resolved = planned(spec, settled.technique)
     return resolved.model_copy(update={"suspend": False, "ttl_seconds_after_finished": None})
 
 
 def plan_status(facts: Facts, landscape: Landscape) -> dict[str, Any]:
     """What status.plan says."""
+    spent = spending_of(facts)
     return PlanStatus(
-        technique=resolve(facts.spec).technique.type,
+        technique=facts.technique,
         pool=facts.pool.name,
-        workers=1,
+        workers=facts.workers,
         memory_bytes=facts.sizing.peak_bytes,
+        duration_seconds=None if spent.seconds is None else round(spent.seconds),
+        cost=None if spent.cost is None else round(spent.cost, 4),
         reasons=[*_reasons(facts, landscape), *facts.sizing.reasons],
     ).wire()
 
 
+def spending_of(facts: Facts) -> Spending:
+    """Time and cost of the training, as far as pool, model and data tell."""
+    model, data = architecture_of(facts.spec), facts.body.get("status", {}).get("dataset", {})
+    if model is None:
+        return Spending()
+    size = DataSize(data.get("examples"), data.get("tokens"))
+    return estimate_spending(facts.job, model, offer_of(facts.pool, None), size)
+
+
+def _distribution_reason(facts: Facts) -> str:
+    if facts.workers * facts.processes == 1:
+        return "Distribution Auto: None, as one process trains."
+    return f"Distribution Auto: DDP over {facts.workers} workers of {facts.processes} processes."
+
+
 def _reasons(facts: Facts, landscape: Landscape) -> list[str]:
     spec, pool = facts.spec, facts.pool
-    found = [planned(spec, model_of(spec))[1]]
+    found = list(facts.technique_reasons)
     if spec.distribution.strategy is Strategy.AUTO:
-        found.append("Distribution Auto: None, as one worker trains.")
-    if spec.compute.pool is None:
+        found.append(_distribution_reason(facts))
+    if spec.compute.pool is None and not any(reason.startswith("Pool ") for reason in found):
         found.append(
             f"Pool {pool.name} ({pool.spec.device_class}): the first that fits, CPU before devices, then by price."
         )

@@ -1,8 +1,51 @@
 """Whether the objects that a stage mounts are there: a pod would wait for them for ever without saying so."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunesmith_api import ConditionType
 from tunesmith_operator.cluster import Cluster
+from tunesmith_operator.conditions import is_true
 from tunesmith_operator.finetunejob.mounts import Mounts
-from tunesmith_operator.kinds import CLAIM, CONFIGMAP
+from tunesmith_operator.kinds import CLAIM, CONFIGMAP, Body
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """Why a stage cannot start yet.
+
+    Attributes:
+        missing: what a person must bring; empty when nothing is missing.
+        waiting: what comes by itself, as another job's output; empty when there is nothing to wait for.
+    """
+
+    missing: str = ""
+    waiting: str = ""
+
+
+def await_jobs(name: str, jobs: tuple[str, ...], find: Callable[[str], Body | None]) -> Lacking:
+    """Whether the jobs whose output is read have succeeded.
+
+    Args:
+        name: the reading job.
+        jobs: names of the jobs that it reads.
+        find: a job of the same namespace by its name.
+    """
+    for other in jobs:
+        if other == name:
+            return Lacking(missing=f"job://{other} is this job itself; name another one.")
+        body = find(other)
+        if body is None:
+            return Lacking(waiting=f"FineTuneJob {other!r} does not exist yet; this job starts when it has succeeded.")
+        status = body.get("status", {})
+        if not is_true(status.get("conditions", []), ConditionType.EXPORTED):
+            phase = status.get("phase", "new")
+            if "finishedAt" in status:
+                return Lacking(
+                    missing=f"FineTuneJob {other!r} has no output, it is {phase}; run it again, or name another."
+                )
+            return Lacking(waiting=f"Waits for the output of FineTuneJob {other!r}, which is {phase}.")
+    return Lacking()
 
 
 async def find_missing(cluster: Cluster, namespace: str, mounts: Mounts, *, configmaps: bool) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic_core import to_json
 
 from tunesmith_api import FineTuneJobSpec, JobConfig, Stage
-from tunesmith_api.jobconfig import CONFIG_PATH, PROGRESS_PORT, WORKSPACE_PATH
+from tunesmith_api.jobconfig import CONFIG_PATH, PROGRESS_PORT, RENDEZVOUS_PORT, RENDEZVOUS_VARIABLE, WORKSPACE_PATH
 from tunesmith_api.modelendpoint import EndpointTemplate
 from tunesmith_api.quantity import format_bytes
 from tunesmith_api.resource import STAGE_LABEL, owner_labels, owner_reference
-from tunesmith_operator.finetunejob.mounts import SECRETS_PATH, Mounts, volume_mounts, volumes
+from tunesmith_operator.finetunejob.mounts import SECRETS_PATH, Mounts, volume_mounts, volumes, workspace_name
 from tunesmith_operator.finetunejob.sizing import SIDE_STAGE_CPU, Sizing
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.pools import Pool, format_cores
@@ -22,6 +22,8 @@ KIND = "FineTuneJob"
 #: Time for a checkpoint after SIGTERM.
 GRACE_SECONDS = 120
 TEMPORARY_SIZE = "1Gi"
+#: Memory that the processes of one pod share: NCCL and torch need more than the container runtime's 64 MiB.
+SHARED_MEMORY_SIZE = "1Gi"
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,20 @@ class Facts:
     Attributes:
         body: the FineTuneJob as the API server has it.
         spec: its spec.
+        job: the spec with every Auto replaced: what the stages read.
+        technique_reasons, technique: why the technique is what it is, and its name in the plan.
         pool: where the training runs.
         sizing: what the stages need.
-        train_memory_bytes, train_cpu, threads: requests of the training pod, and threads of every stage.
+        train_memory_bytes, train_cpu, threads: requests of a training pod, and threads of each of its processes.
         mounts: what is mounted into the stages.
         images: container images.
     """
 
     body: Body
     spec: FineTuneJobSpec
+    job: FineTuneJobSpec
+    technique_reasons: tuple[str, ...]
+    technique: str
     pool: Pool
     sizing: Sizing
     train_memory_bytes: int
@@ -53,10 +60,19 @@ class Facts:
         """Name of the FineTuneJob."""
         return str(self.body["metadata"]["name"])
 
+    @property
+    def workers(self) -> int:
+        """Number of training pods."""
+        return self.spec.distribution.workers
 
-def workspace_name(job: str) -> str:
-    """Name of a job's workspace claim."""
-    return f"{job}-workspace"
+    @property
+    def processes(self) -> int:
+        """Number of training processes in each pod."""
+        return self.spec.distribution.processes_per_worker
+
+    def workers_of(self, stage: Stage) -> int:
+        """Number of a stage's pods."""
+        return self.workers if stage is Stage.TRAIN else 1
 
 
 def stage_name(job: str, stage: Stage) -> str:
@@ -79,13 +95,18 @@ def workspace_claim(facts: Facts) -> Body:
     """The volume that the stages share."""
     wanted = facts.spec.workspace
     spec: dict[str, Any] = {
-        "accessModes": ["ReadWriteOnce"],
+        "accessModes": [wanted.access_mode or _access_mode(facts.workers)],
         "resources": {"requests": {"storage": wanted.size or format_bytes(facts.sizing.workspace_bytes)}},
     }
     if wanted.storage_class_name is not None:
         spec["storageClassName"] = wanted.storage_class_name
     metadata = child_metadata(facts.body, workspace_name(facts.name))
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def _access_mode(workers: int) -> str:
+    """Several workers may run on several nodes, and a claim of one node would keep them out."""
+    return "ReadWriteOnce" if workers == 1 else "ReadWriteMany"
 
 
 def job_config(facts: Facts, resolved: FineTuneJobSpec) -> JobConfig:
@@ -115,16 +136,21 @@ def config_map(facts: Facts, resolved: FineTuneJobSpec) -> Body:
 
 
 def stage_job(facts: Facts, stage: Stage, *, suspend: bool) -> Body:
-    """The Job of a stage. It never retries by itself: the controller decides from the exit code."""
+    """The Job of a stage. It never retries by itself: the controller decides from the exit code.
+
+    Of several workers the first that fails ends the Job, which stops the others: all run or none.
+    """
     metadata = child_metadata(facts.body, stage_name(facts.name, stage), **{STAGE_LABEL: str(stage)})
+    workers = facts.workers_of(stage)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": metadata,
         "spec": {
             "backoffLimit": 0,
-            "completions": 1,
-            "parallelism": 1,
+            "completions": workers,
+            "parallelism": workers,
+            **({"completionMode": "Indexed"} if workers > 1 else {}),
             "suspend": suspend,
             "template": {"metadata": {"labels": dict(metadata["labels"])}, "spec": _pod_spec(facts, stage)},
         },
@@ -147,6 +173,11 @@ def _pod_spec(facts: Facts, stage: Stage) -> dict[str, Any]:
         ],
         **placement(facts.pool, on_device=stage is Stage.TRAIN),
     }
+    if facts.workers_of(stage) > 1:
+        spec["subdomain"] = stage_name(facts.name, stage)
+    if stage is Stage.TRAIN and facts.processes > 1:
+        shared = {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY_SIZE}}
+        spec["volumes"].append(shared)
     if facts.images.pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in facts.images.pull_secrets]
     return spec
@@ -172,7 +203,7 @@ def _container(facts: Facts, stage: Stage) -> dict[str, Any]:
         "image": override or facts.images.trainer,
         "imagePullPolicy": facts.images.pull_policy,
         "args": [str(stage), "--config", CONFIG_PATH],
-        "env": _environment(facts),
+        "env": _environment(facts, stage),
         "resources": _resources(facts, stage),
         "securityContext": container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -183,14 +214,20 @@ def _container(facts: Facts, stage: Stage) -> dict[str, Any]:
             *volume_mounts(facts.mounts, writes_output=stage is Stage.EXPORT),
         ],
     }
+    if on_device and facts.processes > 1:
+        container["volumeMounts"].append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108 - as above
     if on_device:
         container["ports"] = [{"name": "progress", "containerPort": PROGRESS_PORT}]
     return container
 
 
-def _environment(facts: Facts) -> list[dict[str, str]]:
+def _environment(facts: Facts, stage: Stage) -> list[dict[str, str]]:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return [{"name": name, "value": str(facts.threads)} for name in names]
+    found = [{"name": name, "value": str(facts.threads)} for name in names]
+    if facts.workers_of(stage) > 1:
+        job = stage_name(facts.name, stage)
+        found.append({"name": RENDEZVOUS_VARIABLE, "value": f"{job}-0.{job}:{RENDEZVOUS_PORT}"})
+    return found
 
 
 def _resources(facts: Facts, stage: Stage) -> dict[str, Any]:
@@ -199,7 +236,7 @@ def _resources(facts: Facts, stage: Stage) -> dict[str, Any]:
     cpu = format_cores(facts.train_cpu if is_train else SIDE_STAGE_CPU)
     requests, limits = {"cpu": cpu, "memory": memory}, {"memory": memory}
     if is_train and facts.pool.device is not None:
-        requests[facts.pool.device] = limits[facts.pool.device] = "1"
+        requests[facts.pool.device] = limits[facts.pool.device] = str(facts.processes)
     return {"requests": requests, "limits": limits}
 
 

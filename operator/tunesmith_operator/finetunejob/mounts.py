@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_api import FineTuneJobSpec, Scheme, parse_uri
-from tunesmith_api.resolve import every_uri
+from tunesmith_api.reports import EXPORT_FOLDER
+from tunesmith_api.resolve import OUTPUT_FIELD, every_uri
 
 CONFIGMAPS_PATH = "/inputs/configmap"
 CLAIMS_PATH = "/inputs/pvc"
@@ -23,6 +24,7 @@ class Mounts:
         claims: names of claims that are read.
         output_claims: names of claims that are written.
         secrets: names of Secrets.
+        jobs: FineTuneJobs whose output is read, from their workspace claims, which are among `claims`.
     """
 
     inputs: dict[str, str]
@@ -31,6 +33,12 @@ class Mounts:
     claims: tuple[str, ...]
     output_claims: tuple[str, ...]
     secrets: tuple[str, ...]
+    jobs: tuple[str, ...] = ()
+
+
+def workspace_name(job: str) -> str:
+    """Name of a job's workspace claim."""
+    return f"{job}-workspace"
 
 
 def mounts_of(spec: FineTuneJobSpec) -> Mounts:
@@ -40,18 +48,24 @@ def mounts_of(spec: FineTuneJobSpec) -> Mounts:
     keys: dict[str, set[str]] = {}
     claims: set[str] = set()
     output_claims: set[str] = set()
+    jobs: set[str] = set()
     for source in every_uri(spec):
         field, uri = source.field, source.uri
         location = parse_uri(uri)
         if location.scheme is Scheme.CONFIGMAP:
             inputs[uri] = f"{CONFIGMAPS_PATH}/{location.authority}/{location.path}"
             keys.setdefault(location.authority, set()).add(location.path)
-        elif location.scheme is Scheme.PVC and field == "spec.output.uri":
+        elif location.scheme is Scheme.PVC and field == OUTPUT_FIELD:
             outputs[uri] = f"{OUTPUTS_PATH}/{location.authority}/{location.path}".rstrip("/")
             output_claims.add(location.authority)
         elif location.scheme is Scheme.PVC:
             inputs[uri] = f"{CLAIMS_PATH}/{location.authority}/{location.path}".rstrip("/")
             claims.add(location.authority)
+        elif location.scheme is Scheme.JOB:
+            claim = workspace_name(location.authority)
+            inputs[uri] = f"{CLAIMS_PATH}/{claim}/{location.path or EXPORT_FOLDER}".rstrip("/")
+            claims.add(claim)
+            jobs.add(location.authority)
     return Mounts(
         inputs,
         outputs,
@@ -59,6 +73,7 @@ def mounts_of(spec: FineTuneJobSpec) -> Mounts:
         tuple(sorted(claims)),
         tuple(sorted(output_claims)),
         secret_names(spec),
+        tuple(sorted(jobs)),
     )
 
 
@@ -69,6 +84,7 @@ def secret_names(spec: FineTuneJobSpec) -> tuple[str, ...]:
         spec.dataset.train.secret_ref,
         spec.dataset.evaluation.secret_ref,
         spec.output.secret_ref if spec.output else None,
+        *(tracker.secret_ref for tracker in spec.tracking),
     )
     return tuple(sorted({reference.name for reference in references if reference is not None}))
 

@@ -2,22 +2,15 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from math import ceil
 
 from tunesmith_api import Architecture, FineTuneJobSpec
-from tunesmith_api.enums import ExportPrecision
-from tunesmith_api.finetunejob import LoraSpec
 from tunesmith_api.jobconfig import Stage
-from tunesmith_api.planner import (
-    FRAMEWORK_BYTES,
-    estimate_export_memory,
-    estimate_lora_memory,
-)
+from tunesmith_api.planner import FRAMEWORK_BYTES, MARGIN, estimate_job, export_bytes
 from tunesmith_api.quantity import parse_quantity
-from tunesmith_api.resolve import sequence_length
 from tunesmith_operator.pools import Resources
 
-#: Head room above an estimate, and the least that a stage gets.
-MARGIN = 1.2
+#: The least that a stage gets.
 LEAST_BYTES = 1536 * 2**20
 #: Requests for a model of unknown size.
 UNKNOWN_BYTES = 8 * 2**30
@@ -55,19 +48,15 @@ def size_job(spec: FineTuneJobSpec, model: Architecture | None, *, on_device: bo
             "set compute.resources.memory and workspace.size if that does not fit."
         )
         return Sizing(None, UNKNOWN_WORKSPACE_BYTES, dict.fromkeys(Stage, UNKNOWN_BYTES), (reason,))
-    peak = estimate_lora_memory(
-        model,
-        spec.technique.lora or LoraSpec(),
-        batch_size=spec.training.batch_size,
-        sequence_length=sequence_length(spec, model),
-    ).total
-    loading = model.parameters * 4 + FRAMEWORK_BYTES
-    quantized = spec.export.precision is not ExportPrecision.EXACT
+    processes = spec.distribution.processes_per_worker
+    estimate = estimate_job(spec, model, device=on_device)
+    host = estimate.host if on_device else estimate.total * processes
     memory = {
         Stage.PREPARE: _with_margin(FRAMEWORK_BYTES),
-        Stage.TRAIN: _with_margin(loading if on_device else peak),
-        Stage.EXPORT: _with_margin(estimate_export_memory(model, quantized=quantized) + model.parameters * 8),
+        Stage.TRAIN: _with_margin(host),
+        Stage.EXPORT: _with_margin(export_bytes(spec, model) + model.parameters * 8),
     }
+    peak = estimate.total if on_device else estimate.total * processes
     return Sizing(peak, model.parameters * WORKSPACE_BYTES_PER_WEIGHT + WORKSPACE_SLACK_BYTES, memory)
 
 
@@ -85,23 +74,24 @@ def train_request(spec: FineTuneJobSpec, sizing: Sizing, *, device: bool) -> Res
     if override is not None and override.memory is not None:
         memory = int(parse_quantity(override.memory))
     cpu = parse_quantity(override.cpu) if override is not None and override.cpu is not None else SIDE_STAGE_CPU
-    return Resources(cpu, memory, 1 if device else 0)
+    return Resources(cpu, memory, spec.distribution.processes_per_worker if device else 0)
 
 
-def train_cpu(spec: FineTuneJobSpec, largest: Resources | None) -> tuple[Decimal, int]:
-    """CPU request of the training and its number of threads.
+def train_cpu(spec: FineTuneJobSpec, largest: Resources | None, nodes: int = 1) -> tuple[Decimal, int]:
+    """CPU request of a training pod and the threads of each of its processes.
 
     Half of the largest node is requested, so that servers and the cluster's own pods still fit beside it, and the
-    threads may use the whole node.
+    threads may use the whole node. Workers that outnumber the pool's `nodes` share both.
     """
-    override = spec.compute.resources
+    override, processes = spec.compute.resources, spec.distribution.processes_per_worker
     if override is not None and override.cpu is not None:
         cpu = parse_quantity(override.cpu)
-        return cpu, threads_of(cpu)
+        return cpu, threads_of(cpu / processes)
     if largest is None or largest.cpu <= 0:
         return Decimal(1), 1
-    cpu = max(SIDE_STAGE_CPU, min(MOST_CPU, Decimal(int(largest.cpu * 500)) / 1000))
-    return cpu, threads_of(min(largest.cpu, 2 * cpu))
+    whole = largest.cpu / ceil(spec.distribution.workers / max(nodes, 1))
+    cpu = max(SIDE_STAGE_CPU, min(MOST_CPU, Decimal(int(whole * 500)) / 1000))
+    return cpu, threads_of(min(whole, 2 * cpu) / processes)
 
 
 def threads_of(cpu: Decimal) -> int:

@@ -150,5 +150,6 @@ def _said(report: Termination) -> str:
         data = report.dataset
         return f"{data.examples} examples, {data.evaluation_examples} for evaluation, {data.tokens} tokens."
     if report.artifact is not None:
-        return f"{report.artifact.precision} model of {report.artifact.size_bytes} bytes, {report.artifact.digest}."
+        kind = f"{report.artifact.precision} model" if report.artifact.precision else "Adapter"
+        return f"{kind} of {report.artifact.size_bytes} bytes, {report.artifact.digest}."
     return f"{report.progress.step} steps." if report.progress is not None else ""

@@ -1,64 +1,25 @@
 """What a FineTuneJob's spec can ask for that can never work: said before anything is created. Pure."""
 
-from dataclasses import dataclass
-
-from tunesmith_api import (
-    Architecture,
-    CatalogModel,
-    FineTuneJobSpec,
-    Reason,
-    Scheme,
-    UnknownPresetError,
-    UriError,
-    find_preset,
-    parse_uri,
-    unsupported_job_fields,
-)
-from tunesmith_api.resolve import every_uri, misfits
+from tunesmith_api import Architecture, CatalogModel, FineTuneJobSpec, Reason, Scheme, find_preset, parse_uri
+from tunesmith_api.resolve import Objection, every_uri, objections
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why a spec cannot work."""
-
-    reason: Reason
-    message: str
-
-
-def find_problem(spec: FineTuneJobSpec) -> Problem | None:
-    """The first reason why a spec cannot work in a cluster, or None."""
-    return _uri_problem(spec) or _unsupported(spec) or _model_problem(spec)
-
-
-def _uri_problem(spec: FineTuneJobSpec) -> Problem | None:
-    for source in every_uri(spec):
-        field, uri = source.field, source.uri
-        try:
-            location = parse_uri(uri)
-        except UriError as error:
-            return Problem(Reason.INVALID_SPEC, f"{field}: {error}")
-        if location.scheme is Scheme.FILE:
-            message = f"{field}: {uri} is a path of one machine; use pvc:// or configmap:// in a cluster"
-            return Problem(Reason.NOT_SUPPORTED, message)
-    return None
-
-
-def _unsupported(spec: FineTuneJobSpec) -> Problem | None:
-    found = unsupported_job_fields(spec)
-    return Problem(Reason.NOT_SUPPORTED, "; ".join(map(str, found))) if found else None
-
-
-def _model_problem(spec: FineTuneJobSpec) -> Problem | None:
-    if spec.model.preset is None:
+def find_problem(spec: FineTuneJobSpec) -> Objection | None:
+    """The first reason why a spec cannot work in a cluster, with all that there is to say of its kind; or None."""
+    found = objections(spec) or _of_one_machine(spec)
+    if not found:
         return None
-    try:
-        model = find_preset(spec.model.preset)
-    except UnknownPresetError as error:
-        return Problem(Reason.UNKNOWN_PRESET, f"spec.{error}")
-    if not model.exportable:
-        return Problem(Reason.NOT_SUPPORTED, f"spec.model.preset: {model.name} cannot be exported to ONNX yet")
-    found = misfits(spec, model)
-    return Problem(Reason.INVALID_SPEC, "; ".join(found)) if found else None
+    reason = found[0].reason
+    return Objection(reason, "; ".join(one.message for one in found if one.reason is reason))
+
+
+def _of_one_machine(spec: FineTuneJobSpec) -> list[Objection]:
+    way_out = "is a path of one machine; use pvc:// or configmap:// in a cluster"
+    return [
+        Objection(Reason.NOT_SUPPORTED, f"{source.field}: {source.uri} {way_out}")
+        for source in every_uri(spec)
+        if parse_uri(source.uri).scheme is Scheme.FILE
+    ]
 
 
 def model_of(spec: FineTuneJobSpec) -> CatalogModel | None:

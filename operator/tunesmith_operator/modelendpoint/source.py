@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_api import ConditionType, ModelEndpointSpec, Scheme, parse_uri
+from tunesmith_api.enums import ExportFormat
+from tunesmith_api.reports import EXPORT_FOLDER
+from tunesmith_api.uri import SERVABLE
 from tunesmith_operator.conditions import is_true
+from tunesmith_operator.finetunejob.mounts import workspace_name
 from tunesmith_operator.kinds import Body
 
 MODEL_VOLUME = "model"
@@ -54,6 +58,10 @@ def _of_job(name: str, jobs: Mapping[str, Body]) -> Served | Waiting:
     job = jobs.get(name)
     if job is None:
         return Waiting(f"FineTuneJob {name!r} does not exist yet.")
+    if _is_adapter(job):
+        return Waiting(
+            f"FineTuneJob {name!r} exports an adapter, which no endpoint serves; name one that exports ONNX."
+        )
     if not _is_exported(job):
         phase = job.get("status", {}).get("phase", "new")
         return Waiting(f"FineTuneJob {name!r} has no exported model with passed gates yet; it is {phase}.")
@@ -78,12 +86,21 @@ def _is_exported(job: Body) -> bool:
     gates = status.get("evaluation", {}).get("gates", [])
     exported = is_true(status.get("conditions", []), ConditionType.EXPORTED)
     deleting = "deletionTimestamp" in job["metadata"]
-    return exported and not deleting and "artifact" in status and all(gate["passed"] for gate in gates)
+    found = exported and not deleting and "artifact" in status and not _is_adapter(job)
+    return found and all(gate["passed"] for gate in gates)
+
+
+def _is_adapter(job: Body) -> bool:
+    return bool(job.get("spec", {}).get("export", {}).get("format") == ExportFormat.ADAPTER)
 
 
 def _served(job: Body) -> Served:
-    artifact = job["status"]["artifact"]
-    return Served(f"job://{job['metadata']['name']}", artifact["uri"], artifact["digest"])
+    """The model where it can be mounted: at the job's output, else in the job's workspace, which has it as well."""
+    name, artifact = job["metadata"]["name"], job["status"]["artifact"]
+    uri = artifact["uri"]
+    if parse_uri(uri).scheme not in SERVABLE:
+        uri = f"{Scheme.PVC}://{workspace_name(name)}/{EXPORT_FOLDER}"
+    return Served(f"job://{name}", uri, artifact["digest"])
 
 
 def model_folder(model: Served) -> str:
@@ -96,8 +113,10 @@ def model_volume(model: Served) -> dict[str, Any]:
     """The pod's volume with the model: a claim, or an image of the registry."""
     location = parse_uri(model.uri)
     if location.scheme is Scheme.OCI:
-        reference = f"{location.authority}/{location.path}"
-        return {"name": MODEL_VOLUME, "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}
+        return {
+            "name": MODEL_VOLUME,
+            "image": {"reference": model.uri.removeprefix(f"{Scheme.OCI}://"), "pullPolicy": "IfNotPresent"},
+        }
     claim = {"claimName": location.authority, "readOnly": True}
     return {"name": MODEL_VOLUME, "persistentVolumeClaim": claim}
 

@@ -1,0 +1,41 @@
+"""What each pool has for a job's planner: the largest node, the device, the price. Pure."""
+
+from tunesmith_api import FineTuneJobSpec
+from tunesmith_api.enums import PoolClass
+from tunesmith_api.planner import PoolOffer
+from tunesmith_api.quantity import parse_quantity
+from tunesmith_operator.pools import Landscape, Pool, Resources
+
+
+def has_own_memory(pool: Pool) -> bool:
+    """Whether the training's tensors lie in a device's own memory."""
+    device = pool.spec.device
+    return pool.spec.device_class is PoolClass.GPU or (device is not None and device.memory is not None)
+
+
+def offers(spec: FineTuneJobSpec, landscape: Landscape) -> tuple[PoolOffer, ...]:
+    """The pools that the job may go to; those without a node are left out where nodes can be read."""
+    asked = spec.compute
+    pools = [
+        pool
+        for pool in landscape.offered()
+        if asked.pool in {None, pool.name} and asked.device_class in {None, pool.spec.device_class}
+    ]
+    return tuple(
+        offer_of(pool, largest)
+        for pool, largest in ((pool, landscape.largest(pool)) for pool in pools)
+        if largest is None or largest.memory_bytes > 0
+    )
+
+
+def offer_of(pool: Pool, largest: Resources | None) -> PoolOffer:
+    """One pool as the planner sees it; `largest` is what its largest node has, where that is known."""
+    device = pool.spec.device
+    return PoolOffer(
+        name=pool.name,
+        device_class=pool.spec.device_class,
+        host_bytes=None if largest is None else largest.memory_bytes,
+        device_bytes=int(parse_quantity(device.memory)) if device is not None and device.memory else None,
+        price_per_hour=pool.spec.price_per_hour,
+        teraflops=pool.spec.teraflops,
+    )
