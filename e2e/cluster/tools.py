@@ -45,6 +45,21 @@ TOOLS = (
     Tool("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
 )
 
+#: Object stores that tests run beside the cluster; built only when a test asks for one.
+TEST_SERVERS = (
+    Tool("versitygw", "objectstores", "github.com/versity/versitygw/cmd/versitygw"),
+    Tool("fake-gcs-server", "objectstores", "github.com/fsouza/fake-gcs-server"),
+)
+
+
+def ensure(name: str) -> Path:
+    """Builds one tool, or one of the tests' servers, unless it is there, and returns its path."""
+    tool = next(tool for tool in (*TOOLS, *TEST_SERVERS) if tool.name == name)
+    target = _target(tool)
+    if not target.exists():
+        _build(tool, target, "[1/1]")
+    return target
+
 
 def build(*, only_control_plane: bool = False, quiet: bool = False) -> Path:
     """Builds what is missing, links it into one folder, and returns that folder.
@@ -116,7 +131,7 @@ def _build(tool: Tool, target: Path, progress: str) -> None:
     print(f"{progress} building {tool.name} ... ", end="", file=sys.stderr, flush=True)
     begin = time.monotonic()
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
+    partial = target.with_suffix(f".{os.getpid()}.partial")
     answer = subprocess.run(
         ["go", "build", "-mod=readonly", *_flags(), "-o", str(partial), tool.package],
         cwd=module,

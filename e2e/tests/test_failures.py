@@ -146,10 +146,10 @@ def test_a_model_published_to_a_claim_is_served_from_there(tools: deploy.Tools) 
 
 def test_what_is_not_built_yet_is_refused_by_name(tools: deploy.Tools) -> None:
     """A capability of a later release is Stalled with NotSupported and the field, not ignored."""
-    apply_job(tools, "ahead", technique={"type": "QLoRA"})
+    apply_job(tools, "ahead", queue={"localQueue": "team-a"})
 
     status = wait_condition(tools, "ahead", "Stalled")
 
     stalled = next(found for found in status["conditions"] if found["type"] == "Stalled")
     assert stalled["reason"] == "NotSupported"
-    assert "spec.technique.type" in stalled["message"]
+    assert "spec.queue" in stalled["message"]

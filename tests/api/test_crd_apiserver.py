@@ -34,6 +34,8 @@ ONE_SOURCE = "set exactly one of uri, job, latest"
 ONE_POOL = "set compute.pool or compute.class, not both"
 REPLICAS = "replicas.max must not be below replicas.min"
 STEPS = "rollout.steps goes with strategy Canary"
+DECOMPOSED = "technique.lora.weightDecomposed goes with type DoRA or QLoRA"
+DEEPSPEED = {"strategy": "DeepSpeed"}
 BAD_REPLICAS = {"min": 3, "max": 2}
 BAD_COMPUTE = {"pool": "gpu", "class": "GPU"}
 BAD_ROLLOUT = {"strategy": "Replace", "steps": [{"weight": 10}]}
@@ -52,6 +54,15 @@ VIOLATIONS: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "technique", {"type": "PEFT"}, "technique.peft goes with type PEFT"),
     ("FineTuneJob", "technique", {"type": "LoRA", "peft": {"method": "IA3"}}, "technique.peft goes with type PEFT"),
     ("FineTuneJob", "technique", {"type": "LoRA", "goal": "Balanced"}, "technique.goal goes with type Auto only"),
+    ("FineTuneJob", "technique", {"type": "LoRA", "quantization": {}}, "technique.quantization goes with type QLoRA"),
+    ("FineTuneJob", "technique", {"type": "LoRA", "full": {}}, "technique.full goes with type Full"),
+    ("FineTuneJob", "technique", {"type": "LoRA", "lora": {"weightDecomposed": True}}, DECOMPOSED),
+    ("FineTuneJob", "distribution", {"strategy": "None", "workers": 2}, "strategy None is one process"),
+    ("FineTuneJob", "distribution", {"zeroStage": 3}, "zeroStage goes with strategy DeepSpeed"),
+    ("FineTuneJob", "distribution", {"offload": "All"}, "offload goes with strategy DeepSpeed"),
+    ("FineTuneJob", "distribution", {**DEEPSPEED, "zeroStage": 0, "offload": "Optimizer"}, "offload Optimizer needs"),
+    ("FineTuneJob", "distribution", {**DEEPSPEED, "offload": "All"}, "offload All moves the weights too"),
+    ("FineTuneJob", "tracking", [{"type": "MLflow"}], "tracking of type MLflow needs uri"),
     ("FineTuneJob", "compute", BAD_COMPUTE, ONE_POOL),
     ("FineTuneJob", "evaluation.gates", [{"metric": "exact_match"}], "a gate needs min, max or maxRegression"),
     ("FineTuneJob", "output", {"uri": "job://other"}, URI),
@@ -97,6 +108,7 @@ CHANGES: dict[str, Any] = {
     "export": {"precision": "Exact"},
     "output": {"uri": "pvc://claim/model"},
     "workspace": {"size": "1Gi"},
+    "tracking": [{"type": "TensorBoard"}],
     "serve": {},
     "queue": {"localQueue": "team-a"},
     "backoffLimit": 1,

@@ -55,6 +55,16 @@ def test_the_wire_form_is_camel_case_and_reads_back() -> None:
         ("dataset.evaluation", {"fraction": 0.1, "uri": "hf://a/b"}, "set exactly one of fraction, uri"),
         ("serve", {"replicas": {"min": 3, "max": 2}}, "replicas.max must not be below replicas.min"),
         ("training.learningRate", float("nan"), "finite number"),
+        ("distribution", {"strategy": "None", "workers": 2}, "strategy None is one process"),
+        ("distribution", {"strategy": "None", "processesPerWorker": 2}, "strategy None is one process"),
+        ("distribution", {"strategy": "DDP", "zeroStage": 2}, "zeroStage goes with strategy DeepSpeed"),
+        ("distribution", {"offload": "Optimizer"}, "offload goes with strategy DeepSpeed"),
+        (
+            "distribution",
+            {"strategy": "DeepSpeed", "zeroStage": 0, "offload": "Optimizer"},
+            "needs zeroStage 1, 2 or 3",
+        ),
+        ("distribution", {"strategy": "DeepSpeed", "offload": "All"}, "which only zeroStage 3 can"),
     ],
 )
 def test_a_wrong_spec_is_refused_with_the_way_out(path: str, value: object, message: str) -> None:

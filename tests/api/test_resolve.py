@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.enums import Goal
+from tunesmith_api.enums import Goal, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec
-from tunesmith_api.planner import lora_parameters
-from tunesmith_api.resolve import GOALS, UnresolvableError, resolve, sources
+from tunesmith_api.planner import trained_parameters
+from tunesmith_api.resolve import UnresolvableError, objections, resolve, sources
 from tunesmith_api.support import unsupported_job_fields
 
 
@@ -26,12 +26,12 @@ def test_auto_becomes_a_technique_and_a_strategy() -> None:
 
 
 @pytest.mark.parametrize("goal", list(Goal))
-def test_every_goal_has_a_row(goal: Goal) -> None:
-    """Each goal leads to its rank, which never exceeds the model's narrowest layer."""
+def test_every_goal_has_a_technique(goal: Goal) -> None:
+    """Each goal leads to a technique, which the first reason names with the goal."""
     found = resolve(spec(technique={"type": "Auto", "goal": goal}))
-    assert found.spec.technique.lora is not None
-    assert found.spec.technique.lora.rank == min(GOALS[goal].rank, 128)
+    assert found.spec.technique.type is not TechniqueType.AUTO
     assert found.spec.technique.goal is None
+    assert f"goal {goal}" in found.reasons[0]
 
 
 def test_goals_order_the_trained_weights() -> None:
@@ -40,8 +40,7 @@ def test_goals_order_the_trained_weights() -> None:
     def trained(goal: Goal) -> int:
         found = resolve(spec(model={"preset": "phi-3-mini-4k-instruct"}, technique={"goal": goal}))
         assert found.model is not None
-        assert found.spec.technique.lora is not None
-        return lora_parameters(found.model.architecture, found.spec.technique.lora.rank)
+        return trained_parameters(found.model.architecture, found.spec.technique)
 
     assert trained(Goal.FEWEST_PARAMETERS) < trained(Goal.BALANCED) < trained(Goal.BEST_QUALITY)
 
@@ -93,7 +92,7 @@ def test_a_model_by_uri_has_no_estimate() -> None:
         ({"training": {"maxSequenceLength": 513}}, "spec.training.maxSequenceLength: 513 is above the context"),
         ({"dataset": {"train": {"uri": "configmap://data"}}}, "write configmap://name/key"),
         ({"output": {"uri": "oci://registry"}}, "spec.output.uri: 'oci://registry' is incomplete"),
-        ({"task": "Translation"}, "spec.task: Translation is not supported yet"),
+        ({"queue": {"localQueue": "a"}}, "spec.queue: this field is not supported yet"),
     ],
 )
 def test_what_cannot_run_is_named(fields: dict[str, Any], problem: str) -> None:
@@ -103,10 +102,26 @@ def test_what_cannot_run_is_named(fields: dict[str, Any], problem: str) -> None:
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("fields", "reasons"),
+    [
+        ({}, []),
+        ({"model": {"preset": "tiny-phi"}}, ["UnknownPreset"]),
+        ({"dataset": {"train": {"uri": "configmap://data"}}}, ["InvalidSpec"]),
+        ({"queue": {"localQueue": "a"}, "training": {"maxSequenceLength": 4096}}, ["NotSupported", "InvalidSpec"]),
+    ],
+)
+def test_each_objection_has_its_reason(fields: dict[str, Any], reasons: list[str]) -> None:
+    """Programs read the kind of each objection, people its sentence."""
+    assert [one.reason for one in objections(spec(**fields))] == reasons
+
+
 def test_all_problems_are_told_at_once() -> None:
     """A person corrects a spec once."""
     with pytest.raises(UnresolvableError) as caught:
-        resolve(spec(technique={"lora": {"rank": 1024}}, training={"maxSequenceLength": 4096}, task="Translation"))
+        resolve(
+            spec(technique={"lora": {"rank": 1024}}, training={"maxSequenceLength": 4096}, queue={"localQueue": "a"})
+        )
     assert len(caught.value.problems) == 3
 
 

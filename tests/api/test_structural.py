@@ -112,6 +112,7 @@ def test_a_status_has_no_defaults() -> None:
 
 def test_immutable_names_the_field_by_its_wire_name() -> None:
     """The transition rule and its message use the camelCase name."""
-    (rule,) = immutable("snake_case", way_out="make a new one")
+    rule = immutable("snake_case", "other", way_out="make a new one")
     assert "has(oldSelf.snakeCase)" in rule.cel
-    assert rule.message == "spec.snakeCase is immutable: make a new one"
+    assert "? 'snakeCase' : 'other'" in rule.message_cel
+    assert "is immutable: make a new one" in rule.message_cel

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from tunesmith_api.catalog import load_catalog
 from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.misfits import refusals
 from tunesmith_api.modelendpoint import ModelEndpointSpec
 from tunesmith_api.support import unsupported_endpoint_fields, unsupported_job_fields
 
@@ -25,16 +27,13 @@ def test_a_plain_job_asks_for_nothing_that_is_missing() -> None:
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"task": "Translation"}, "spec.task"),
-        ({"technique": {"type": "QLoRA"}}, "spec.technique.type"),
-        ({"technique": {"type": "LoRA", "lora": {"init": "PiSSA"}}}, "spec.technique.lora.init"),
-        ({"distribution": {"strategy": "DDP"}}, "spec.distribution.strategy"),
-        ({"distribution": {"workers": 2}}, "spec.distribution.workers"),
-        ({"distribution": {"zeroStage": 0}}, "spec.distribution.zeroStage"),
-        ({"distribution": {"offload": "All"}}, "spec.distribution.offload"),
+        (
+            {"distribution": {"strategy": "DeepSpeed"}, "training": {"precision": "FP16"}},
+            "spec.training.precision",
+        ),
         ({"training": {"earlyStopping": {}}}, "spec.training.earlyStopping"),
-        ({"model": {"uri": "s3://bucket/model"}}, "spec.model.uri"),
-        ({"output": {"uri": "oci://registry/team/bot:v1"}}, "spec.output.uri"),
+        ({"model": {"uri": "https://host/model"}}, "spec.model.uri"),
+        ({"output": {"uri": "hf://team/bot"}}, "spec.output.uri"),
         ({"queue": {"localQueue": "team-a"}}, "spec.queue"),
         ({"serve": {"rollout": {"strategy": "Canary"}}}, "spec.serve.rollout.strategy"),
     ],
@@ -54,3 +53,33 @@ def test_an_endpoint_serves_only_folders_that_it_can_mount() -> None:
     (found,) = unsupported_endpoint_fields(spec)
 
     assert found.field == "spec.source.uri"
+
+
+@pytest.mark.parametrize(
+    ("technique", "stage", "named"),
+    [
+        ({"type": "LoRA"}, 3, []),
+        ({"type": "Full", "full": {"lastLayers": 1}}, 3, []),
+        ({"type": "QLoRA"}, 2, []),
+        ({"type": "LoRA", "lora": {"init": "PiSSA"}}, 3, ["spec.distribution.zeroStage: PiSSA"]),
+        ({"type": "QLoRA"}, 3, ["spec.distribution.zeroStage: QLoRA"]),
+        ({"type": "PEFT", "peft": {"method": "AdaLoRA"}}, 2, ["spec.distribution.strategy: AdaLoRA"]),
+    ],
+)
+def test_a_technique_that_does_not_take_being_parted_is_refused(technique: Any, stage: int, named: list[str]) -> None:
+    """DeepSpeed shards gradients and, at stage 3, weights; each refusal says what to use instead."""
+    found = refusals(job(technique=technique, distribution={"strategy": "DeepSpeed", "zeroStage": stage}))
+
+    assert [sentence.partition(" does")[0].partition(" reads")[0] for sentence in found] == named
+    assert all("; use " in sentence for sentence in found)
+
+
+def test_serving_an_encoder_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset tells its kind before prepare has seen the model: no server runs an encoder."""
+    preset = load_catalog()["tiny-phi3"].model_copy(update={"family": "bert"})
+    monkeypatch.setattr("tunesmith_api.support.load_catalog", lambda: {"tiny-phi3": preset})
+
+    (found,) = unsupported_job_fields(job(task="TextClassification", serve={}))
+
+    assert found.field == "spec.serve"
+    assert "leave serve out" in str(found)

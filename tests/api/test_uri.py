@@ -13,7 +13,9 @@ from tunesmith_api.uri import Location, Scheme, UriError, parse_uri
         ("configmap://data/train.jsonl", Location(Scheme.CONFIGMAP, "data", "train.jsonl")),
         ("pvc://claim/folder/file.csv", Location(Scheme.PVC, "claim", "folder/file.csv")),
         ("file:///tmp/x.jsonl", Location(Scheme.FILE, "", "/tmp/x.jsonl")),
-        ("oci://registry:5000/team/bot:v3", Location(Scheme.OCI, "registry:5000", "team/bot:v3")),
+        ("oci://registry:5000/team/bot:v3", Location(Scheme.OCI, "registry:5000", "team/bot", tag="v3")),
+        ("oci://registry/bot@sha256:ab", Location(Scheme.OCI, "registry", "bot", "sha256:ab")),
+        (f"https://host/a.csv?b#sha256={'0a' * 32}", Location(Scheme.HTTPS, "host", "a.csv?b", digest="0a" * 32)),
         ("job://first", Location(Scheme.JOB, "first", "")),
     ],
 )

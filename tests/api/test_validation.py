@@ -61,7 +61,7 @@ WRONG: list[tuple[dict[str, Any], str, Any, tuple[str, ...]]] = [
     (JOB, "spec.dataset", {}, ("spec.dataset.train: is required",)),
     (JOB, "spec.model", {}, ("spec.model: set exactly one of preset, uri",)),
     (JOB, "spec.model.preset", "phi3-mini-4k", ("spec.model.preset: 'phi3-mini-4k'", "phi-3-mini-4k-instruct")),
-    (JOB, "spec.task", "Translation", ("spec.task: Translation is not supported yet; use one of Chat",)),
+    (JOB, "spec.queue", {"localQueue": "a"}, ("spec.queue: this field is not supported yet; leave it out",)),
     (JOB, "spec.dataset.train.uri", "configmap://a", ("spec.dataset.train.uri:", "write configmap://name/key")),
     (JOB, "spec.dataset.train.uri", "data.jsonl", ("spec.dataset.train: uri must start with one of",)),
     (JOB, "metadata", {"name": "Not_A_Name"}, ("metadata.name", "match pattern")),

@@ -1,5 +1,6 @@
 """The commands that start nothing: validate and estimate, as processes, by both of their names."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -49,13 +50,49 @@ def test_an_empty_file_is_a_problem(tmp_path: Path) -> None:
     assert tunesmith("validate", tmp_path / "empty.yaml").returncode == 64
 
 
-def test_estimate_shows_parts_goals_and_models() -> None:
-    """The job's own memory, each goal and each model that can be tuned; the job's model fits, the largest does not."""
+POOLS = """
+apiVersion: tunesmith.dev/v1alpha1
+kind: ComputePool
+metadata: {name: cpu-large}
+spec: {class: CPU, pricePerHour: 0.4, teraflops: 1.5}
+status: {largestNode: {cpu: "16", memory: 64Gi}}
+---
+apiVersion: tunesmith.dev/v1alpha1
+kind: ComputePool
+metadata: {name: gpu-small}
+spec: {class: GPU, device: {resource: nvidia.com/gpu, memory: 256Mi}, pricePerHour: 0.8}
+status: {largestNode: {cpu: "8", memory: 32Gi, devices: 1}}
+"""
+
+
+def test_estimate_shows_the_table_the_parts_and_the_reasons() -> None:
+    """On this machine: every technique that runs, the job's own marked, its memory by parts, and why."""
     done = tunesmith("estimate", EXAMPLE / "job.yaml")
     assert done.returncode == 0, done.stderr
-    assert all(word in done.stdout for word in ("activations", "export stage", "BestQuality", "FewestParameters"))
-    assert "phi-3-medium-128k-instruct" in done.stdout
-    assert "phi-3-small" not in done.stdout
+    assert all(word in done.stdout for word in ("→ LoRA ", "rsLoRA-r64", "this-machine", "activations", "peak"))
+    assert "- Technique LoRA: asked for." in done.stdout
+
+
+def test_estimate_compares_pools(tmp_path: Path) -> None:
+    """For programs: each technique on each pool with what fits; what a pool does not say stays null."""
+    (tmp_path / "pools.yaml").write_text(POOLS)
+    done = tunesmith("estimate", EXAMPLE / "job.yaml", "--pools", tmp_path / "pools.yaml", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    by_pool = {row["pool"]: row for row in found["rows"] if row["technique"] == "LoRA"}
+    assert (by_pool["cpu-large"]["fits"], by_pool["gpu-small"]["fits"]) == (True, False)
+    assert by_pool["cpu-large"]["cost"] > 0
+    assert (by_pool["gpu-small"]["durationSeconds"], by_pool["gpu-small"]["cost"]) == (None, None)
+    assert found["chosen"]["pool"] == "cpu-large"
+    assert sum(found["memoryParts"].values()) >= found["chosen"]["memoryBytes"]
+
+
+def test_estimate_needs_a_pool_in_the_file(tmp_path: Path) -> None:
+    """A file without a ComputePool is an error that says how to get one."""
+    (tmp_path / "pools.yaml").write_text("# nothing\n")
+    done = tunesmith("estimate", EXAMPLE / "job.yaml", "--pools", tmp_path / "pools.yaml")
+    assert done.returncode == 64
+    assert "has no ComputePool" in done.stderr
 
 
 def test_estimate_needs_a_known_size(tmp_path: Path) -> None:

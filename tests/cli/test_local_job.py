@@ -29,6 +29,19 @@ def test_auto_is_replaced_and_paths_are_local(tmp_path: Path) -> None:
     assert local.config.memory_bytes == local.resolution.memory.total
 
 
+def test_auto_fits_the_machine(tmp_path: Path) -> None:
+    """Where LoRA does not fit, Auto takes the quantised base, and says what LoRA would need."""
+    asked = job(
+        model={"preset": "phi-3-mini-4k-instruct"},
+        training={"batchSize": 1, "maxSequenceLength": 128},
+        export={"precision": "Exact"},
+    )
+    machine = Machine(cpus=4, memory_bytes=24 << 30, free_bytes=20 << 30)
+    local = local_job(asked, tmp_path, RunFolder(tmp_path / "run"), {}, machine)
+    assert local.config.spec.technique.type == "QLoRA"
+    assert any("Without quantisation nothing fits" in reason for reason in local.resolution.reasons)
+
+
 def test_config_maps_become_paths(tmp_path: Path) -> None:
     """A configmap:// input is the file that the kustomization names."""
     (tmp_path / "a.jsonl").write_text("{}")
@@ -50,6 +63,8 @@ def test_secrets_are_folders(tmp_path: Path) -> None:
     [
         ({"dataset": {"train": {"uri": "pvc://claim/a"}}}, "spec.dataset.train.uri: pvc://claim/a exists only in a"),
         ({"dataset": {"train": {"uri": "configmap://a/b"}}}, "spec.dataset.train.uri: configmap://a/b: not found"),
+        ({"model": {"uri": "job://none"}}, "spec.model.uri: job://none: no run of 'none' in "),
+        ({"distribution": {"workers": 2}}, "spec.distribution.workers: 2 pods need a cluster; use processesPerWorker"),
         ({"output": {"uri": "pvc://claim/a"}}, "spec.output.uri: pvc://claim/a exists only in a cluster"),
         (
             {"dataset": {"train": {"uri": "hf://datasets/a/b", "secretRef": {"name": "hub"}}}},
@@ -62,6 +77,27 @@ def test_what_only_a_cluster_has_is_refused(tmp_path: Path, fields: dict[str, An
     with pytest.raises(CliError) as caught:
         local_job(job(**fields), tmp_path, RunFolder(tmp_path / "run"), {})
     assert said in str(caught.value)
+
+
+def test_another_jobs_output_is_its_newest_run(tmp_path: Path) -> None:
+    """job://NAME is the exported folder of the newest run beside this one, with a path what lies in its workspace."""
+    for name in ("first-20260101-000000", "first-20260102-000000", "first-other-20260103-000000"):
+        (tmp_path / name / "workspace" / "export").mkdir(parents=True)
+    (tmp_path / "first-20260101-000000" / "workspace" / "samples.jsonl").write_text("{}")
+    dataset = {"train": {"uri": "job://first/samples.jsonl"}}
+    asked = job(model={"uri": "job://first"}, dataset=dataset)
+    assert local_job(asked, tmp_path, RunFolder(tmp_path / "run"), {}).config.inputs == {
+        "job://first": str(tmp_path / "first-20260102-000000/workspace/export"),
+        "job://first/samples.jsonl": str(tmp_path / "first-20260101-000000/workspace/samples.jsonl"),
+    }
+
+
+def test_an_output_in_a_store_is_written_from_here(tmp_path: Path) -> None:
+    """s3:// needs no mount; its secret is a folder as an input's is."""
+    output = {"uri": "s3://bucket/bot", "secretRef": {"name": "store"}}
+    local = local_job(job(output=output), tmp_path, RunFolder(tmp_path / "run"), {"store": tmp_path})
+    assert local.config.outputs == {}
+    assert local.config.secrets == {"store": str(tmp_path)}
 
 
 def test_fields_without_effect_are_said(tmp_path: Path) -> None:

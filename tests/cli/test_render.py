@@ -5,8 +5,18 @@ from rich.console import Console
 
 from tunesmith_api.enums import Metric
 from tunesmith_api.finetunejob import GateResult, Progress, Scores
+from tunesmith_api.reports import ClassScores
 from tunesmith_cli.display import stage_display
-from tunesmith_cli.render import duration, gate_lines, markdown_table, progress_line, score_rows, score_table, size
+from tunesmith_cli.render import (
+    class_rows,
+    duration,
+    gate_lines,
+    markdown_table,
+    progress_line,
+    score_rows,
+    score_table,
+    size,
+)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (750, "12:30"), (3723, "1:02:03")])
@@ -51,9 +61,9 @@ def test_a_missed_gate_stands_out() -> None:
     assert gate_lines(gates) == ["gate passed: 0.5", "gate NOT MET: 0.5"]
 
 
-def test_bars_in_cells_are_escaped() -> None:
-    """A pipe in a value does not break the table."""
-    assert markdown_table(["a"], [["x|y"]]) == "| a |\n| --- |\n| x\\|y |"
+def test_cells_do_not_break_a_table() -> None:
+    """Neither a pipe nor a prompt of several lines."""
+    assert markdown_table(["a"], [["x|y"], ["two\n\nlines"]]) == "| a |\n| --- |\n| x\\|y |\n| two  lines |"
 
 
 def test_progress_elsewhere_is_a_line_for_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,3 +83,9 @@ def test_progress_on_a_terminal_is_one_bar(capsys: pytest.CaptureFixture[str]) -
         display.show(Progress(step=3, total_steps=9, loss=1.5))
         display.failed()
     assert capsys.readouterr().out.rstrip("\n").endswith("train (0:00)")
+
+
+def test_each_class_has_a_row() -> None:
+    """Name, three shares and the support."""
+    one = ClassScores(label="billing", precision=0.5, recall=1, f1=2 / 3, support=1200)
+    assert class_rows([one]) == [["billing", "50.0%", "100.0%", "66.7%", "1,200"]]

@@ -17,6 +17,7 @@ import yaml
 
 Body = dict[str, Any]
 NAMESPACE = "team"
+INDEX = "batch.kubernetes.io/job-completion-index"
 WAIT_SECONDS = 40
 REPOSITORY = Path(__file__).parents[2]
 
@@ -54,6 +55,8 @@ class Replica:
             "TUNESMITH_POD_NAME": self.name,
             "TUNESMITH_POD_NAMESPACE": NAMESPACE,
             "TUNESMITH_LEASE_SECONDS": "6",
+            "TUNESMITH_GANG_WAIT_SECONDS": "3",
+            "TUNESMITH_CLOSED_NAMESPACES": NAMESPACE,
             **self.settings,
         }
         with self.log.open("ab") as log:
@@ -139,7 +142,7 @@ class Rig:
             "kind": "PersistentVolume",
             "metadata": {"name": f"{name}-volume"},
             "spec": {
-                "accessModes": ["ReadWriteOnce"],
+                "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
                 "capacity": {"storage": "100Gi"},
                 "hostPath": {"path": "/nowhere"},
                 "claimRef": {"namespace": NAMESPACE, "name": f"{name}-workspace"},
@@ -180,21 +183,26 @@ class Rig:
         for stage in ("prepare", "train", "export"):
             self.end(job, stage, report(stage, job))
 
-    def running_pod(self, job: str, stage: str) -> Body:
+    def running_pods(self, job: str, stage: str) -> dict[int, Body]:
+        """The running pods of a stage, by worker."""
+        return {
+            int(pod["metadata"]["labels"].get(INDEX, 0)): pod
+            for pod in self.list("pods", **{"owner-name": job, "stage": stage})
+            if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+        }
+
+    def running_pod(self, job: str, stage: str, worker: int = 0) -> Body:
         """The running pod of a stage."""
 
         def found() -> Body | None:
-            for pod in self.list("pods", **{"owner-name": job, "stage": stage}):
-                if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]:
-                    return pod
-            return None
+            return self.running_pods(job, stage).get(worker)
 
         result: Body = wait(found, lambda: f"a running pod of {stage} of {job}: {self.status(job)}")
         return result
 
-    def end(self, job: str, stage: str, message: str, code: int = 0) -> None:
+    def end(self, job: str, stage: str, message: str, code: int = 0, *, worker: int = 0) -> None:
         """Let the container of a stage end, as the kubelet would tell it."""
-        pod = self.running_pod(job, stage)
+        pod = self.running_pod(job, stage, worker)
         ended = {"exitCode": code, "message": message, "reason": "Completed" if code == 0 else "Error"}
         container = {"name": "stage", "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
         status = {

@@ -25,7 +25,7 @@ def test_the_landscape_follows_nodes_and_pools(node: Callable[..., NodeFacts]) -
     nodes["a"] = [node("a", cpu="4", schedulable=False)]
     assert [size.cpu for size in caches.landscape().sizes(everything)] == [16]
     pools.update(_pool("south", zone="south"))
-    assert caches.landscape().sizes(caches.landscape().pools[0]) == ()
+    assert caches.landscape().sizes(caches.landscape().pools[0]) == {}
     pools.update(_pool("south", zone="north"))
     assert len(caches.landscape().sizes(caches.landscape().pools[0])) == 1
     pools.clear()

@@ -79,14 +79,20 @@ def test_pods_that_do_not_start(reason: str, category: FailureCategory | None) -
 
 
 def test_pod_facts() -> None:
-    """The facts of a pod are read from its conditions and its container."""
+    """The facts of a pod are read from its labels, its conditions and its container."""
+    ended = {"exitCode": 143, "reason": "Error", "message": "{}", "finishedAt": "2026-01-01T00:00:09Z"}
     body = {
         "metadata": {
             "name": "p",
-            "labels": {"tunesmith.dev/owner-name": "bot", "tunesmith.dev/stage": "train"},
+            "labels": {
+                "tunesmith.dev/owner-name": "bot",
+                "tunesmith.dev/stage": "train",
+                "batch.kubernetes.io/job-completion-index": "3",
+            },
             "ownerReferences": [{"uid": "other"}, {"uid": "job", "controller": True}],
             "deletionTimestamp": "2026-01-01T00:00:00Z",
         },
+        "spec": {"nodeName": "n"},
         "status": {
             "phase": "Failed",
             "podIP": "10.0.0.1",
@@ -94,10 +100,11 @@ def test_pod_facts() -> None:
                 {"type": "PodScheduled", "status": "False", "message": "0/1 nodes"},
                 {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"},
             ],
-            "containerStatuses": [{"state": {"terminated": {"exitCode": 143, "reason": "Error", "message": "{}"}}}],
+            "containerStatuses": [{"state": {"terminated": ended}}],
         },
     }
     facts = pod_facts(body)
     assert (facts.owner, facts.stage, facts.controller_uid, facts.deleting) == ("bot", "train", "job", True)
     assert (facts.unschedulable, facts.disrupted) == ("0/1 nodes", "EvictionByEvictionAPI")
     assert (facts.exit_code, facts.exit_message, facts.ended) == (143, "{}", True)
+    assert (facts.index, facts.has_node, facts.finished_at) == (3, True, "2026-01-01T00:00:09Z")

@@ -1,163 +1,25 @@
 """The plan of a FineTuneJob: stages in sequence, nothing lost, nothing twice."""
 
 import copy
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plan_world import World, report
 
-from tunesmith_api import FineTuneJobStatus, Stage
-from tunesmith_operator.conditions import timestamp
-from tunesmith_operator.finetunejob.plan import Observed, plan
-from tunesmith_operator.plans import ChildName, Plan, child_name
-from tunesmith_operator.pods import PodFacts
+from tunesmith_api import Stage
+from tunesmith_operator.finetunejob.plan import plan
+from tunesmith_operator.finetunejob.planning import Observed
+from tunesmith_operator.plans import ChildName
 from tunesmith_operator.pools import Landscape, NodeFacts
 from tunesmith_operator.settings import Images
 
 Body = dict[str, Any]
 JobMaker = Callable[..., Body]
-
-DATASET = {
-    "examples": 10,
-    "evaluationExamples": 2,
-    "tokens": 100,
-    "longestTokens": 20,
-    "format": "PromptCompletion",
-    "digest": "sha256:0",
-}
-PARITY = {"maxLogitDifference": 0, "greedyAgreement": 1}
-ARTIFACT = {
-    "uri": "pvc://bot-workspace/export",
-    "digest": "sha256:1",
-    "sizeBytes": 4,
-    "precision": "Balanced",
-    "parity": PARITY,
-}
-GATE = {"metric": "exact_match", "value": 1, "passed": True, "message": "exact_match 1 >= 0.9"}
-REPORTS: dict[str, Body] = {
-    "prepare": {"dataset": DATASET},
-    "train": {"evaluation": {"tuned": {"exactMatch": 1}, "gates": [GATE]}, "progress": {"step": 3, "totalSteps": 3}},
-    "export": {"evaluation": {"exported": {"exactMatch": 1}, "gates": [GATE]}, "artifact": ARTIFACT},
-}
-
-
-def _report(stage: str, code: int = 0, **parts: Any) -> str:
-    return json.dumps({"stage": stage, "exitCode": code, **(REPORTS[stage] if code == 0 else parts)})
-
-
-@dataclass
-class World:
-    """A cluster that does what plans say, and lets pods end as a test wants."""
-
-    body: Body
-    images: Images
-    now: datetime
-    landscape: Landscape
-    children: dict[ChildName, Body] = field(default_factory=dict)
-    pods: list[PodFacts] = field(default_factory=list)
-    departed: dict[str, PodFacts] = field(default_factory=dict)
-    missing_input: str = ""
-    conflict: str = ""
-    started: list[str] = field(default_factory=list)
-    deleted: bool = False
-    serial: int = 0
-
-    def reconcile(self) -> Plan:
-        """Plan once and do what the plan says."""
-        observed = Observed(
-            children=dict(self.children),
-            pods=tuple(self.pods),
-            departed=dict(self.departed),
-            landscape=self.landscape,
-            missing_input=self.missing_input,
-            conflict=self.conflict,
-        )
-        found = plan(copy.deepcopy(self.body), observed, self.now, self.images)
-        self.deleted = self.deleted or found.delete_self
-        for child in found.apply:
-            self._apply(child)
-        if found.status is not None:
-            FineTuneJobStatus.model_validate(found.status)
-            self.body["status"] = found.status
-        for child in found.delete:
-            self._delete(child)
-        return found
-
-    def settle(self) -> Plan:
-        """Reconcile until nothing changes any more."""
-        for _ in range(12):
-            before = copy.deepcopy((self.body["status"], sorted(self.children), self.serial))
-            found = self.reconcile()
-            if before == (self.body["status"], sorted(self.children), self.serial):
-                return found
-        raise AssertionError("plans do not come to rest")
-
-    def _apply(self, child: Body) -> None:
-        name = child_name(child)
-        if name in self.children:
-            if child["kind"] == "Job":
-                self.children[name]["spec"]["suspend"] = child["spec"]["suspend"]
-            return
-        self.serial += 1
-        live = copy.deepcopy(child)
-        live["metadata"]["uid"] = f"uid-{self.serial}"
-        self.children[name] = live
-        if child["kind"] == "Job":
-            self.started.append(live["metadata"]["labels"]["tunesmith.dev/stage"])
-            self.pods.append(self._pod(live))
-
-    def _pod(self, job: Body) -> PodFacts:
-        stage = job["metadata"]["labels"]["tunesmith.dev/stage"]
-        uid = job["metadata"]["uid"]
-        created = f"{self.serial:04}"
-        return PodFacts(f"pod-{uid}", "bot", stage, uid, phase="Running", ip="10.0.0.1", created_at=created)
-
-    def _delete(self, child: Body) -> None:
-        name = child_name(child)
-        assert self.children[name]["metadata"]["uid"] == child["metadata"]["uid"]
-        del self.children[name]
-        self.pods = [pod for pod in self.pods if pod.controller_uid != child["metadata"]["uid"]]
-
-    def job(self) -> Body:
-        """The Job that was created last."""
-        return [one for name, one in self.children.items() if name.kind == "Job"][-1]
-
-    def end(self, code: int, message: str = "", *, reason: str = "", keep_pod: bool = True) -> None:
-        """Let the running stage's container end."""
-        job = self.job()
-        uid = job["metadata"]["uid"]
-        kind = "Complete" if code == 0 else "Failed"
-        when = timestamp(self.now)
-        job["status"] = {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": when}]}
-        phase = "Succeeded" if code == 0 else "Failed"
-        ended = [
-            replace(pod, phase=phase, exit_code=code, exit_message=message, exit_reason=reason)
-            for pod in self.pods
-            if pod.controller_uid == uid
-        ]
-        others = [pod for pod in self.pods if pod.controller_uid != uid]
-        self.pods = [*others, *ended] if keep_pod else others
-        self.now += timedelta(seconds=6)
-
-    def succeed(self) -> None:
-        """Let the running stage succeed and the next one start."""
-        self.end(0, _report(self.started[-1]))
-        self.settle()
-
-    @property
-    def status(self) -> Body:
-        """The present status."""
-        status: Body = self.body["status"]
-        return status
-
-    def condition(self, kind: str) -> Body:
-        """A condition, or an empty object."""
-        return next((one for one in self.status["conditions"] if one["type"] == kind), {})
 
 
 @pytest.fixture
@@ -197,7 +59,7 @@ def test_a_result_is_written_before_the_next_stage(world: WorldMaker) -> None:
     """The plan that records a stage's result does not yet start the next stage."""
     one = world()
     one.settle()
-    one.end(0, _report("prepare"))
+    one.end(0, report("prepare"))
     found = one.reconcile()
     assert one.condition("Prepared")["status"] == "True"
     assert "train" not in one.started
@@ -283,7 +145,7 @@ def test_a_departed_pod_is_judged_by_its_last_words(world: WorldMaker) -> None:
     one = world(backoffLimit=0)
     one.settle()
     uid = one.job()["metadata"]["uid"]
-    one.departed[uid] = replace(one.pods[0], exit_code=143, phase="Failed")
+    one.departed[uid] = (replace(one.pods[0], exit_code=143, phase="Failed"),)
     one.end(143, keep_pod=False)
     one.settle()
     assert one.status["failure"]["category"] == "Preempted"
@@ -294,7 +156,7 @@ def test_bad_data_fails_at_once(world: WorldMaker) -> None:
     one = world()
     one.settle()
     failure = {"category": "BadData", "message": "row 7 has no answer", "resolution": "Mend row 7."}
-    one.end(65, _report("prepare", 65, failure=failure))
+    one.end(65, report("prepare", 65, failure=failure))
     one.settle()
     assert one.status["failure"] == {**failure, "stage": "prepare", "exitCode": 65}
     assert one.condition("Stalled")["reason"] == "Failed"
@@ -302,7 +164,7 @@ def test_bad_data_fails_at_once(world: WorldMaker) -> None:
     assert one.started == ["prepare"]
 
 
-def test_a_gate_that_fails_keeps_the_report(world: WorldMaker) -> None:
+def test_a_gate_that_fails_keeps_thereport(world: WorldMaker) -> None:
     """Exit code 71 ends the job, and what was measured stays in the status."""
     one = world(serve={})
     one.settle()
@@ -310,7 +172,7 @@ def test_a_gate_that_fails_keeps_the_report(world: WorldMaker) -> None:
     gate = {"metric": "exact_match", "value": 0.2, "passed": False, "message": "exact_match 0.2 < 0.9"}
     failure = {"category": "GateFailed", "message": gate["message"], "resolution": "Train longer."}
     evaluation = {"tuned": {"exactMatch": 0.2}, "gates": [gate]}
-    one.end(71, _report("train", 71, failure=failure, evaluation=evaluation))
+    one.end(71, report("train", 71, failure=failure, evaluation=evaluation))
     one.settle()
     assert one.condition("Evaluated")["status"] == "False"
     assert one.condition("Stalled")["reason"] == "GateFailed"
@@ -450,8 +312,11 @@ def test_an_image_that_cannot_be_pulled(world: WorldMaker) -> None:
     ("spec", "reason", "words"),
     [
         ({"model": {"preset": "phi-3-mini"}}, "UnknownPreset", "phi-3-mini-4k-instruct"),
-        ({"task": "Translation"}, "NotSupported", "spec.task"),
-        ({"technique": {"type": "QLoRA"}}, "NotSupported", "spec.technique.type"),
+        (
+            {"technique": {"type": "PEFT", "peft": {"method": "IA3", "config": {"r": 4}}}},
+            "InvalidSpec",
+            "IA3 has no such",
+        ),
         ({"dataset": {"train": {"uri": "file:///rows.jsonl"}}}, "NotSupported", "spec.dataset.train.uri"),
         ({"dataset": {"train": {"uri": "configmap://rows"}}}, "InvalidSpec", "configmap://name/key"),
         ({"technique": {"type": "LoRA", "lora": {"rank": 1000}}}, "InvalidSpec", "spec.technique.lora.rank"),
@@ -554,7 +419,7 @@ def _let(one: World, outcome: str) -> None:
     elif outcome == "delete-job":
         one._delete(live[-1])
     elif outcome == "succeed":
-        one.end(0, _report(one.started[-1]))
+        one.end(0, report(one.started[-1]))
     elif outcome == "silent":
         one.end(0, "", keep_pod=False)
     elif outcome == "evict":

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tunesmith_api import FineTuneJobSpec, JobConfig, ModelEndpointSpec, Stage
-from tunesmith_operator.finetunejob.decision import decide, resolve
-from tunesmith_operator.finetunejob.manifests import Facts, config_map, stage_job
+from tunesmith_operator.finetunejob.decision import decide
+from tunesmith_operator.finetunejob.manifests import Facts, config_map, stage_job, workspace_claim
 from tunesmith_operator.modelendpoint import manifests as servers
 from tunesmith_operator.modelendpoint.source import Served
 from tunesmith_operator.pools import Landscape, NodeFacts, Pool
@@ -26,7 +26,7 @@ def facts(
 
     def make(device: Body | None = None, **spec: Any) -> Facts:
         chosen = pool("gpu", **(GPU if device is None else device), tolerations=TOLERATIONS, images={"trainer": "cuda"})
-        nodes = (node(labels={"pool": "gpu"}, devices={"nvidia.com/gpu": "1"}),)
+        nodes = (node(labels={"pool": "gpu"}, devices={"nvidia.com/gpu": "2"}),)
         body = job(**spec)
         found = decide(body, FineTuneJobSpec.model_validate(body["spec"]), Landscape((chosen,), nodes), images)
         assert isinstance(found, Facts)
@@ -95,7 +95,7 @@ def test_inputs_are_mounted(facts: Callable[..., Facts]) -> None:
         output={"uri": "pvc://results/bot"},
         compute={"resources": {"memory": "4Gi"}},
     )
-    config = JobConfig.model_validate_json(config_map(one, resolve(one.spec))["data"]["job.json"])
+    config = JobConfig.model_validate_json(config_map(one, one.job)["data"]["job.json"])
     assert config.inputs == {
         "pvc://weights/llama": "/inputs/pvc/weights/llama",
         "configmap://rows/train.jsonl": "/inputs/configmap/rows/train.jsonl",
@@ -116,7 +116,7 @@ def test_inputs_are_mounted(facts: Callable[..., Facts]) -> None:
 def test_the_config_is_resolved(facts: Callable[..., Facts]) -> None:
     """The stages read a spec without Auto, and without what may change during the run."""
     one = facts(technique={"type": "Auto", "goal": "LowestCost"}, suspend=True, ttlSecondsAfterFinished=5)
-    config = JobConfig.model_validate_json(config_map(one, resolve(one.spec))["data"]["job.json"])
+    config = JobConfig.model_validate_json(config_map(one, one.job)["data"]["job.json"])
     assert (config.spec.technique.type, config.spec.distribution.strategy) == ("LoRA", "None")
     assert config.spec.technique.lora is not None
     assert (config.spec.suspend, config.spec.ttl_seconds_after_finished) == (False, None)
@@ -136,3 +136,57 @@ def test_an_unknown_size_is_said(facts: Callable[..., Facts]) -> None:
     one = facts(model={"uri": "hf://org/model"})
     assert one.sizing.peak_bytes is None
     assert "compute.resources.memory" in one.sizing.reasons[0]
+
+
+def test_workers_are_an_indexed_job(facts: Callable[..., Facts]) -> None:
+    """Several workers are one Indexed Job whose pods have stable names; the other stages keep one pod."""
+    one = facts({**GPU, "nodeSelector": {}}, distribution={"workers": 2})
+    job = stage_job(one, Stage.TRAIN, suspend=False)["spec"]
+    assert (job["completionMode"], job["completions"], job["parallelism"], job["backoffLimit"]) == ("Indexed", 2, 2, 0)
+    pod = job["template"]["spec"]
+    assert pod["subdomain"] == "bot-train"
+    assert {"name": "TUNESMITH_RENDEZVOUS", "value": "bot-train-0.bot-train:29500"} in pod["containers"][0]["env"]
+    for stage in (Stage.PREPARE, Stage.EXPORT):
+        other = stage_job(one, stage, suspend=False)["spec"]
+        assert other["completions"] == 1
+        assert "completionMode" not in other
+        assert "subdomain" not in other["template"]["spec"]
+
+
+def test_each_process_has_a_device(facts: Callable[..., Facts]) -> None:
+    """A pod takes one device for each of its processes, and they share memory."""
+    pod = _pod(facts(distribution={"processesPerWorker": 2}), Stage.TRAIN)
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert {"name": "shared-memory", "mountPath": "/dev/shm"} in pod["containers"][0]["volumeMounts"]
+    assert any(volume.get("emptyDir", {}).get("medium") == "Memory" for volume in pod["volumes"])
+
+
+@pytest.mark.parametrize(
+    ("workers", "workspace", "mode"),
+    [
+        (1, {}, "ReadWriteOnce"),
+        (2, {}, "ReadWriteMany"),
+        (2, {"accessMode": "ReadWriteOnce"}, "ReadWriteOnce"),
+        (1, {"accessMode": "ReadWriteMany"}, "ReadWriteMany"),
+    ],
+)
+def test_workers_share_the_workspace(facts: Callable[..., Facts], workers: int, workspace: Body, mode: str) -> None:
+    """Workers on several nodes need a claim that several nodes mount, unless a person knows better."""
+    one = facts(distribution={"workers": workers}, workspace=workspace)
+    assert workspace_claim(one)["spec"]["accessModes"] == [mode]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "cpu", "threads"),
+    [
+        ({}, "4", "8"),
+        ({"workers": 2}, "2", "4"),
+        ({"workers": 2, "processesPerWorker": 2}, "2", "2"),
+        ({"workers": 20}, "250m", "1"),
+    ],
+)
+def test_workers_share_the_nodes(facts: Callable[..., Facts], distribution: Body, cpu: str, threads: str) -> None:
+    """Workers that outnumber the nodes share their cores, and a pod's processes share its threads."""
+    container = _pod(facts({"nodeSelector": {}}, distribution=distribution), Stage.TRAIN)["containers"][0]
+    assert container["resources"]["requests"]["cpu"] == cpu
+    assert {"name": "OMP_NUM_THREADS", "value": threads} in container["env"]

@@ -138,6 +138,21 @@ def test_a_job_is_waited_for(world: Callable[..., World], job: Callable[..., Bod
     assert one.body["status"]["stable"] == {"source": "job://bot", "digest": "sha256:bot", "readyReplicas": 0}
 
 
+def test_an_adapter_is_not_served(world: Callable[..., World], tuned: Callable[..., Body]) -> None:
+    """A job that exported an adapter gives no model, neither by its name nor as the newest with a label."""
+    adapter = tuned("bot", team="a")
+    adapter["spec"]["export"] = {"format": "Adapter"}
+    for source in ({"job": "bot"}, {"latest": {"matchLabels": {"team": "a"}}}):
+        one = world(source=source)
+        one.jobs = [adapter]
+        one.reconcile()
+        assert one.children == {}
+    one = world(source={"job": "bot"})
+    one.jobs = [adapter]
+    one.reconcile()
+    assert "exports an adapter" in one.condition("Ready")["message"]
+
+
 def test_the_newest_matching_job_takes_over(world: Callable[..., World], tuned: Callable[..., Body]) -> None:
     """Of the matching jobs with passed gates the one that finished last is served, and a newer one changes the pods."""
     one = world(source={"latest": {"matchLabels": {"bot": "support"}}})

@@ -58,6 +58,23 @@ def test_events_tell_the_story(rig: Rig) -> None:
     assert len([reason for reason in found if reason == "Succeeded"]) == 1
 
 
+def test_a_job_waits_for_the_job_that_it_reads(rig: Rig) -> None:
+    """The reader is Pending until the other has exported, then mounts its workspace and runs."""
+    rig.create_job("reader", dataset={"train": {"uri": "job://writer/samples.jsonl"}})
+    waiting = rig.wait_condition("reader", "Reconciling", "Pending")
+    assert "FineTuneJob 'writer' does not exist yet" in waiting["message"]
+    rig.create_job("writer")
+    assert rig.get("job", "reader-prepare") is None
+    rig.run_through("writer")
+    pod = rig.running_pod("reader", "prepare")
+    claims = [one.get("persistentVolumeClaim", {}).get("claimName") for one in pod["spec"]["volumes"]]
+    assert "writer-workspace" in claims
+    config = rig.get("configmap", "reader-config")
+    assert config is not None
+    inputs = json.loads(config["data"]["job.json"])["inputs"]
+    assert inputs == {"job://writer/samples.jsonl": "/inputs/pvc/writer-workspace/samples.jsonl"}
+
+
 def test_a_taken_name_is_left_alone(rig: Rig) -> None:
     """A Job of somebody else under a child's name stalls the FineTuneJob and is not changed by a field."""
     foreign = {
@@ -152,7 +169,7 @@ def test_a_crash_is_retried_once_per_failure(rig: Rig) -> None:
     ("name", "spec", "reason", "words"),
     [
         ("preset", {"model": {"preset": "phi-3-mini"}}, "UnknownPreset", "phi-3-mini-4k-instruct"),
-        ("technique", {"technique": {"type": "QLoRA"}}, "NotSupported", "spec.technique.type"),
+        ("queue", {"queue": {"localQueue": "team-a"}}, "NotSupported", "spec.queue"),
         ("rank", {"technique": {"type": "LoRA", "lora": {"rank": 1000}}}, "InvalidSpec", "lora.rank"),
         ("nopool", {"compute": {"pool": "tpu"}}, "PoolNotFound", "'tpu'"),
         ("huge", {"compute": {"pool": "gpu", "resources": {"memory": "100Gi"}}}, "NoPoolFits", "65536Mi"),

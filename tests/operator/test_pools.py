@@ -131,3 +131,16 @@ def test_node_facts() -> None:
     assert facts.resources(GPU) == Resources(Decimal("3.9"), 2**30, 0)
     assert not NodeFacts.of({**body, "spec": {"unschedulable": True}}).schedulable
     assert not NodeFacts.of({**body, "status": {}}).schedulable
+
+
+@pytest.mark.parametrize(("pods", "fits"), [(1, True), (4, True), (5, False)])
+def test_a_pool_holds_all_workers_or_none(node: NodeMaker, pool: PoolMaker, pods: int, *, fits: bool) -> None:
+    """Workers may share nodes; a pool whose nodes cannot hold all of them is diagnosed with what it holds."""
+    nodes = (node("a", devices={GPU: "3"}), node("b", devices={GPU: "1"}), node("c"))
+    gpu = pool("gpu", **{"class": "GPU", "device": {"resource": GPU}})
+    found = choose(Landscape((gpu,), nodes), "gpu", None, _need, pods)
+    assert isinstance(found, Pool) is fits
+    if isinstance(found, Diagnosis):
+        assert found.reason is Reason.NO_POOL_FITS
+        assert "5 pods of 2 CPU, 1024Mi memory, 1 device each" in found.message
+        assert "its 3 nodes hold 4 such pods" in found.message

@@ -163,9 +163,11 @@ def test_a_job_that_trains_no_more_is_forgotten(now: datetime) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("facts", [{"stage": "prepare"}, {"phase": "Pending"}, {"ip": ""}, {"deleting": True}])
+@pytest.mark.parametrize(
+    "facts", [{"stage": "prepare"}, {"phase": "Pending"}, {"ip": ""}, {"deleting": True}, {"index": 1}]
+)
 def test_only_running_trainings_are_asked(now: datetime, facts: dict[str, Any]) -> None:
-    """A pod of another stage, or one that does not run, is not asked."""
+    """A pod of another stage, one that does not run, or another worker than the first is not asked."""
 
     async def scenario() -> None:
         async with _rig(now, STEP, bot=(_pod(**facts),)) as rig:

@@ -3,7 +3,7 @@
 import pytest
 
 from tunesmith_operator.errors import SettingsError
-from tunesmith_operator.settings import Images, load_settings
+from tunesmith_operator.settings import GangSettings, Images, load_settings
 
 IMAGES = {"TUNESMITH_TRAINER_IMAGE": "trainer:1", "TUNESMITH_SERVER_IMAGE": "server:1"}
 
@@ -36,6 +36,8 @@ def test_every_variable_counts() -> None:
             "TUNESMITH_RESYNC_SECONDS": "1.5",
             "TUNESMITH_POLL_SECONDS": "0.5",
             "TUNESMITH_LOG_LEVEL": "DEBUG",
+            "TUNESMITH_GANG_WAIT_SECONDS": "60",
+            "TUNESMITH_CLOSED_NAMESPACES": "team-a",
         }
     )
     assert found.images == Images("trainer:1", "server:1", "Always", ("pull", "other"))
@@ -43,6 +45,7 @@ def test_every_variable_counts() -> None:
     assert (found.pod_name, found.pod_namespace, found.lease_seconds) == ("pod", "system", 30)
     assert (found.metrics_port, found.health_port, found.host) == (1, 65535, "::1")
     assert (found.workers, found.resync_seconds, found.poll_seconds, found.log_level) == (2, 1.5, 0.5, "DEBUG")
+    assert found.gangs == GangSettings(60, ("team-a",))
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -65,6 +68,7 @@ def test_images_are_needed(name: str) -> None:
         ("TUNESMITH_POLL_SECONDS", "-1"),
         ("TUNESMITH_POLL_SECONDS", "nan"),
         ("TUNESMITH_RESYNC_SECONDS", "inf"),
+        ("TUNESMITH_GANG_WAIT_SECONDS", "0"),
         ("TUNESMITH_RESYNC_SECONDS", "soon"),
         ("TUNESMITH_NODE_ACCESS", "yes"),
         ("TUNESMITH_LOG_LEVEL", "LOUD"),

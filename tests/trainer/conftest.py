@@ -64,14 +64,15 @@ class Ended:
     outcome: Outcome
 
 
-def run_here(stage: Stage, config: dict[str, Any]) -> Ended:
-    """Run a stage in this process and say how it ended."""
-    outcome = Outcome()
+def run_here(stage: Stage, config: dict[str, Any], *, preempted: bool = False) -> Ended:
+    """Run a stage in this process and say how it ended; `preempted` stops a training after its first step."""
+    outcome, preemption = Outcome(), Preemption()
+    preemption.requested = preempted
     try:
         parsed: JobConfig = parse_config(config)
         workspace = Workspace(Path(parsed.workspace))
         workspace.root.mkdir(parents=True, exist_ok=True)
-        load_stage(stage)(Run(parsed, workspace, Preemption()), outcome)
+        load_stage(stage)(Run(parsed, workspace, preemption), outcome)
     except StageError as error:
         return Ended(int(error.exit_code), str(error), outcome)
     return Ended(0, "", outcome)

@@ -1,46 +1,173 @@
 """The table of formats: recognised, converted, refused."""
 
+import json
+
 import pytest
 
 from tunesmith_api.enums import DataFormat
 from tunesmith_api.finetunejob import Columns
-from tunesmith_trainer.formats import FORMATS, Example, RowError, Turn, detect_format
+from tunesmith_api.tasks import formats_of, tasks_of
+from tunesmith_trainer.examples import (
+    Answer,
+    Conversation,
+    Labeled,
+    Pair,
+    PlainText,
+    Question,
+    Span,
+    TokenLabeled,
+    Turn,
+)
+from tunesmith_trainer.formats import FORMATS, RowError, detect_format
 
 PAIR = (Turn("user", "hi"), Turn("assistant", "hello"))
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+TOOLS = [{"type": "function", "function": {"name": "look"}}]
+CALLS = [{"type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}]
+CALLED = json.dumps([{"type": "function", "function": {"name": "look", "arguments": {"at": "it"}}}])
+WITH_TOOLS = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": None, "tool_calls": CALLS},
+    {"role": "tool", "content": "blue"},
+    {"role": "assistant", "content": "hello", "tool_calls": None},
+]
+CONTEXT = "Ada wrote the notes. Ada was first."
+ENTITIES = TokenLabeled("Ada L. ran", ((0, 3), (4, 6), (7, 10)), ("B-PER", "I-PER", "O"))
+NONE = Columns()
 
 GOOD = [
-    (DataFormat.MESSAGES, {"messages": MESSAGES}, Example(PAIR)),
+    (DataFormat.MESSAGES, {"messages": MESSAGES}, Conversation(PAIR)),
+    (
+        DataFormat.MESSAGES,
+        {"messages": MESSAGES, "system": "be brief", "tools": json.dumps(TOOLS)},
+        Conversation((Turn("system", "be brief"), *PAIR), json.dumps(TOOLS)),
+    ),
+    (
+        DataFormat.MESSAGES,
+        {"messages": [*MESSAGES, *MESSAGES], "system": None, "tools": None},
+        Conversation((*PAIR, *PAIR)),
+    ),
+    (
+        DataFormat.MESSAGES,
+        {"messages": WITH_TOOLS, "tools": TOOLS},
+        Conversation((PAIR[0], Turn("assistant", "", CALLED), Turn("tool", "blue"), PAIR[1]), json.dumps(TOOLS)),
+    ),
+    (DataFormat.MESSAGES, {"messages": WITH_TOOLS[:2]}, Conversation((PAIR[0], Turn("assistant", "", CALLED)))),
     (
         DataFormat.SHARE_GPT,
         {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
-        Example(PAIR),
+        Conversation(PAIR),
     ),
-    (DataFormat.ALPACA, {"instruction": "hi", "input": "", "output": "hello"}, Example(PAIR)),
-    (DataFormat.PROMPT_COMPLETION, {"prompt": "hi", "completion": "hello"}, Example(PAIR)),
-    (DataFormat.TEXT, {"text": "hi"}, Example(text="hi")),
+    (DataFormat.ALPACA, {"instruction": "hi", "input": "", "output": "hello"}, Conversation(PAIR)),
+    (
+        DataFormat.ALPACA,
+        {"system": "be brief", "instruction": "sum", "input": "1 2", "output": "3"},
+        Conversation((Turn("system", "be brief"), Turn("user", "sum\n\n1 2"), Turn("assistant", "3"))),
+    ),
+    (DataFormat.PROMPT_COMPLETION, {"prompt": "hi", "completion": "hello"}, Conversation(PAIR)),
+    (DataFormat.PROMPT_COMPLETION, {"prompt": MESSAGES[:1], "completion": MESSAGES[1:]}, Conversation(PAIR)),
+    (DataFormat.TEXT, {"text": "hi"}, PlainText("hi")),
+    (DataFormat.LABELED_TEXT, {"text": "hi", "label": "greeting"}, Labeled("hi", ("greeting",))),
+    (DataFormat.LABELED_TEXT, {"text": "hi", "label": 3}, Labeled("hi", ("3",))),
+    (DataFormat.LABELED_TEXT, {"text": "hi", "label": True}, Labeled("hi", ("true",))),
+    (DataFormat.LABELED_TEXT, {"text": "hi", "labels": ["b", "a", "b"]}, Labeled("hi", ("b", "a"), multiple=True)),
+    (DataFormat.LABELED_TEXT, {"text": "hi", "labels": []}, Labeled("hi", (), multiple=True)),
+    (DataFormat.TOKEN_LABELS, {"tokens": ["Ada", "L.", "ran"], "tags": ["B-PER", "I-PER", "O"]}, ENTITIES),
+    (DataFormat.TOKEN_LABELS, {"tokens": ["Ada", "L.", "ran"], "ner_tags": ["I-PER", "I-PER", "O"]}, ENTITIES),
+    (
+        DataFormat.TOKEN_LABELS,
+        {"tokens": ["Ada", "L.", "ran"], "tags": ["PER", "PER", "O"]},
+        TokenLabeled(ENTITIES.text, ENTITIES.words, ENTITIES.tags, plain=True),
+    ),
+    (
+        DataFormat.TOKEN_LABELS,
+        {"text": "Ada ran.", "spans": [{"start": 0, "end": 2, "label": "X"}, {"start": 4, "end": 8, "label": "Y"}]},
+        TokenLabeled("Ada ran.", ((0, 2), (2, 3), (4, 7), (7, 8)), ("B-X", "O", "B-Y", "I-Y")),
+    ),
+    (
+        DataFormat.TOKEN_LABELS,
+        {"text": "Ada ran", "entities": [[4, 7, "Y"], [0, 4, "X"]]},
+        TokenLabeled("Ada ran", ((0, 3), (4, 7)), ("B-X", "B-Y")),
+    ),
+    (DataFormat.TOKEN_LABELS, {"text": "x", "spans": []}, TokenLabeled("x", ((0, 1),), ("O",))),
+    (
+        DataFormat.SQUAD,
+        {"context": CONTEXT, "question": "who?", "answers": {"text": ["Ada", "Ada"], "answer_start": [0, 21]}},
+        Question(CONTEXT, "who?", (Answer("Ada", 0), Answer("Ada", 21))),
+    ),
+    (
+        DataFormat.SQUAD,
+        {"context": CONTEXT, "question": "who?", "answers": [{"text": "Ada", "answer_start": 0}] * 2},
+        Question(CONTEXT, "who?", (Answer("Ada", 0),)),
+    ),
+    (DataFormat.SQUAD, {"context": "c", "question": "q", "answers": []}, Question("c", "q", ())),
+    (
+        DataFormat.SQUAD,
+        {"context": "c", "question": "q", "answers": {"text": [], "answer_start": []}},
+        Question("c", "q", ()),
+    ),
+    (
+        DataFormat.SQUAD,
+        {"context": "c", "question": "q", "is_impossible": True, "plausible_answers": [{"text": "x"}]},
+        Question("c", "q", ()),
+    ),
+    (DataFormat.PARALLEL_TEXT, {"source": "hi", "target": "hallo"}, Pair("hi", "hallo")),
 ]
-NONE = Columns()
 
 
 @pytest.mark.parametrize(("format_", "row", "example"), GOOD)
 def test_every_format_is_detected_and_converted(format_, row, example):
-    """A row of each format is recognised by its columns and becomes the same example."""
-    assert detect_format([row], NONE) is format_
+    """A row of each layout is recognised by its columns, among the formats of each task that takes it."""
     assert FORMATS[format_].convert(row, NONE) == example
+    for task in tasks_of(format_):
+        assert detect_format([row], NONE, formats_of(task)) is format_
 
 
-def test_the_table_covers_every_supported_format():
-    """Each format that the contract supports has a row in the table and a case above."""
-    assert {case[0] for case in GOOD} == set(FORMATS)
+def test_the_table_covers_every_format_of_the_contract():
+    """Each format has a row in the table and a case above."""
+    assert {case[0] for case in GOOD} == set(FORMATS) == set(DataFormat) - {DataFormat.AUTO}
 
 
-def test_columns_can_have_other_names():
-    """Renamed columns are found by detection and by conversion."""
-    columns = Columns(prompt="question", completion="answer")
-    row = {"question": "hi", "answer": "hello", "id": 3}
-    assert detect_format([row], columns) is DataFormat.ALPACA
-    assert FORMATS[DataFormat.PROMPT_COMPLETION].convert(row, columns) == Example(PAIR)
+RENAMED = [
+    (DataFormat.PROMPT_COMPLETION, {"prompt": "q", "completion": "a"}, {"q": "hi", "a": "hello"}, Conversation(PAIR)),
+    (DataFormat.ALPACA, {"prompt": "q", "completion": "a"}, {"q": "hi", "a": "hello"}, Conversation(PAIR)),
+    (DataFormat.MESSAGES, {"messages": "talk"}, {"talk": MESSAGES}, Conversation(PAIR)),
+    (DataFormat.TEXT, {"text": "body"}, {"body": "hi"}, PlainText("hi")),
+    (DataFormat.LABELED_TEXT, {"text": "body", "label": "kind"}, {"body": "hi", "kind": "a"}, Labeled("hi", ("a",))),
+    (
+        DataFormat.TOKEN_LABELS,
+        {"tokens": "words", "tags": "pos"},
+        {"words": ["x"], "pos": ["O"]},
+        TokenLabeled("x", ((0, 1),), ("O",)),
+    ),
+    (
+        DataFormat.TOKEN_LABELS,
+        {"text": "body", "tags": "marks"},
+        {"body": "x", "marks": [[0, 1, "A"]]},
+        TokenLabeled("x", ((0, 1),), ("B-A",)),
+    ),
+    (
+        DataFormat.SQUAD,
+        {"context": "c", "question": "q", "answers": "a"},
+        {"c": "x", "q": "y", "a": []},
+        Question("x", "y", ()),
+    ),
+    (DataFormat.PARALLEL_TEXT, {"source": "en", "target": "de"}, {"en": "a", "de": "b"}, Pair("a", "b", "en", "de")),
+    (
+        DataFormat.PARALLEL_TEXT,
+        {"source": "de", "target": "en"},
+        {"translation": {"en": "a", "de": "b", "fr": None}},
+        Pair("b", "a", "de", "en"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("format_", "columns", "row", "example"), RENAMED)
+def test_columns_can_have_other_names(format_, columns, row, example):
+    """Renamed columns are found by detection and by conversion; a language of `translation` is named like a column."""
+    asked = Columns(**columns)
+    assert FORMATS[format_].convert(row, asked) == example
+    assert detect_format([row], asked, [format_]) is format_
 
 
 def test_a_renamed_column_of_messages_is_told_apart_by_its_keys():
@@ -50,17 +177,11 @@ def test_a_renamed_column_of_messages_is_told_apart_by_its_keys():
     assert detect_format([{"talk": [{"from": "human", "value": "hi"}]}], columns) is DataFormat.SHARE_GPT
 
 
-def test_alpaca_input_and_system_join_the_prompt():
-    """The input follows the instruction after an empty line, and the system text comes first."""
-    row = {"system": "be brief", "instruction": "sum", "input": "1 2", "output": "3"}
-    turns = FORMATS[DataFormat.ALPACA].convert(row, NONE).turns
-    assert turns == (Turn("system", "be brief"), Turn("user", "sum\n\n1 2"), Turn("assistant", "3"))
-
-
-def test_prompt_and_completion_may_be_messages():
-    """Lists of messages in prompt and completion are one conversation."""
-    row = {"prompt": MESSAGES[:1], "completion": MESSAGES[1:]}
-    assert FORMATS[DataFormat.PROMPT_COMPLETION].convert(row, NONE) == Example(PAIR)
+def test_the_task_decides_between_formats_that_share_columns():
+    """A labelled text is plain text for text generation."""
+    row = {"text": "x", "label": "y"}
+    assert detect_format([row], NONE) is DataFormat.LABELED_TEXT
+    assert detect_format([row], NONE, [DataFormat.TEXT]) is DataFormat.TEXT
 
 
 def test_unknown_columns_have_no_format():
@@ -68,27 +189,115 @@ def test_unknown_columns_have_no_format():
     assert detect_format([{"a": "b"}], NONE) is None
 
 
+def test_character_spans_survive_the_cut_into_words():
+    """Whatever the spans, the words' entities are the spans again: nothing is rounded to a word."""
+    text = "Grüße, Anna-Lena (25) aus São Paulo!"
+    for start in range(len(text)):
+        for end in range(start + 1, len(text) + 1):
+            if text[start] != " " and text[end - 1] != " ":
+                row = {"text": text, "spans": [{"start": start, "end": end, "label": "X"}]}
+                example = FORMATS[DataFormat.TOKEN_LABELS].convert(row, NONE)
+                assert example.spans == (Span(start, end, "X"),)
+                assert "".join(example.tokens) == text.replace(" ", "")
+
+
+def spans(*found):
+    """A row with character spans."""
+    return {"text": "Ada ran", "spans": list(found)}
+
+
+def answered(**answer):
+    """A row with one answer."""
+    return {"context": CONTEXT, "question": "q", "answers": [answer]}
+
+
+M, L, T, Q, P = (
+    DataFormat.MESSAGES,
+    DataFormat.LABELED_TEXT,
+    DataFormat.TOKEN_LABELS,
+    DataFormat.SQUAD,
+    DataFormat.PARALLEL_TEXT,
+)
 BAD = [
-    (DataFormat.MESSAGES, {"messages": None}, "messages is null"),
-    (DataFormat.MESSAGES, {"messages": []}, "messages is no list of messages"),
-    (DataFormat.MESSAGES, {"messages": MESSAGES[:1]}, "has no answer"),
-    (DataFormat.MESSAGES, {"messages": MESSAGES[::-1]}, "must be user, assistant in turn"),
-    (DataFormat.MESSAGES, {"messages": [*MESSAGES, *MESSAGES[1:]]}, "must be user, assistant in turn"),
-    (DataFormat.MESSAGES, {"messages": [{"role": "system", "content": "x"}]}, "has no answer"),
-    (DataFormat.MESSAGES, {"messages": [MESSAGES[0], {"role": "assistant"}]}, r"messages\[1\].content is null"),
-    (DataFormat.MESSAGES, {"messages": [MESSAGES[0], {"role": "assistant", "content": " "}]}, "content is empty"),
-    (DataFormat.MESSAGES, {"messages": [{"content": "x"}]}, r"messages\[0\].role is missing"),
+    (M, {"messages": None}, "messages is null"),
+    (M, {"messages": []}, "messages is no list of messages"),
+    (M, {"messages": "x"}, "messages is no list of messages: 'x'"),
+    (M, {"messages": ["x"]}, r"messages\[0\] is no object"),
+    (M, {"messages": MESSAGES[:1]}, "has no answer"),
+    (M, {"messages": MESSAGES[::-1]}, "roles are assistant, user; they must be user, assistant in turn"),
+    (M, {"messages": [*MESSAGES, *MESSAGES[1:]]}, "must be user, assistant in turn"),
+    (M, {"messages": [{"role": "system", "content": "x"}]}, "has no answer"),
+    (M, {"messages": [MESSAGES[0], {"role": "tool", "content": "x"}]}, "tool after tool_calls"),
+    (M, {"messages": [*WITH_TOOLS[:2], *WITH_TOOLS[3:]]}, "must be user, assistant in turn, tool after tool_calls"),
+    (M, {"messages": [MESSAGES[0], {"role": "assistant"}]}, r"messages\[1\].content is null"),
+    (M, {"messages": [MESSAGES[0], {"role": "assistant", "content": " "}]}, "content is empty"),
+    (M, {"messages": [MESSAGES[0], {"role": "assistant", "content": [1]}]}, r"content is list, not text: \[1\]"),
+    (M, {"messages": [MESSAGES[0], {"role": "assistant", "tool_calls": "x"}]}, "tool_calls is no list of objects"),
+    (M, {"messages": [{"content": "x"}]}, r"messages\[0\].role is missing"),
+    (M, {"messages": MESSAGES, "tools": "{"}, "tools is no JSON"),
+    (M, {"messages": MESSAGES, "tools": ["x"]}, "tools is no list of objects"),
     (DataFormat.SHARE_GPT, {"conversations": [{"from": "bot", "value": "x"}]}, "has roles bot"),
     (DataFormat.PROMPT_COMPLETION, {"prompt": "x"}, "has no column 'completion'"),
     (DataFormat.PROMPT_COMPLETION, {"prompt": "x", "completion": None}, "completion is null"),
     (DataFormat.PROMPT_COMPLETION, {"prompt": "x", "completion": ""}, "completion is empty"),
-    (DataFormat.PROMPT_COMPLETION, {"prompt": 3, "completion": "x"}, "prompt is int, not text"),
+    (DataFormat.PROMPT_COMPLETION, {"prompt": 3, "completion": "x"}, "prompt is int, not text: 3"),
     (DataFormat.TEXT, {"text": "\n"}, "text is empty"),
+    (L, {"text": "x"}, "has no column 'label'"),
+    (L, {"text": "x", "label": None}, "label is null"),
+    (L, {"text": "x", "label": ""}, "label is empty"),
+    (L, {"text": "x", "label": -1}, "label is -1, the mark of a row without a label; leave such rows out"),
+    (L, {"text": "x", "label": 0.5}, "label is float, not text: 0.5"),
+    (L, {"text": "x", "labels": ["a", None]}, r"labels\[1\] is null"),
+    (T, {"tokens": ["a"]}, "has no column 'tags'"),
+    (T, {"tokens": [], "tags": []}, "tokens is empty"),
+    (T, {"tokens": "a b", "tags": ["O", "O"]}, "tokens is str, not a list: 'a b'"),
+    (T, {"tokens": ["a", "b"], "tags": ["O"]}, "tags has 1 entries, tokens has 2; each token needs one tag"),
+    (T, {"tokens": ["a", ""], "tags": ["O", "O"]}, r"tokens\[1\] is empty"),
+    (T, {"tokens": ["a", "b"], "tags": ["B-X", "X"]}, r"tags\[1\] is 'X', which is neither O nor B-name nor I-name"),
+    (T, {"tokens": ["a"], "ner_tags": [3]}, r"ner_tags\[0\] is the number 3; write the tag's name, such as B-PER"),
+    (T, spans({"start": 4, "end": 9, "label": "X"}), r"spans\[0\] runs from 4 to 9, outside the text of 7 characters"),
+    (T, spans({"start": 3, "end": 3, "label": "X"}), r"runs from 3 to 3, outside"),
+    (T, spans({"start": "0", "end": 3, "label": "X"}), r"runs from '0' to 3; start and end are whole numbers"),
+    (T, spans({"start": 3, "end": 4, "label": "X"}), r"spans\[0\] covers only blanks"),
+    (T, spans({"start": 0, "end": 3}), r"spans\[0\].label is missing"),
+    (T, spans([0, 3, "X"], [2, 5, "Y"]), "spans: X 0-3 and Y 2-5 overlap; keep one of them"),
+    (T, spans("x"), r"spans\[0\] is 'x', not an object of start, end, label"),
+    (Q, {"context": "c", "question": "q"}, "has no column 'answers'"),
+    (Q, {"context": "", "question": "q", "answers": []}, "context is empty"),
+    (Q, {"context": "c", "question": "q", "answers": None}, "answers is null"),
+    (Q, {"context": "c", "question": "q", "answers": "x"}, "answers is 'x', not a list of text, answer_start"),
+    (
+        Q,
+        {"context": "c", "question": "q", "answers": {"text": ["c"], "answer_start": []}},
+        r"has 1 texts and answer_start \[\]; each text needs its place",
+    ),
+    (Q, answered(text="Ada"), "answer_start is None, not a whole number"),
+    (
+        Q,
+        answered(text="Ada", answer_start=4),
+        r"answers\[0\].answer_start is 4, where the context has 'wro', not 'Ada'; it stands at 0",
+    ),
+    (Q, answered(text="Bob", answer_start=-1), "where the context has .*, not 'Bob'; it stands nowhere in it"),
+    (Q, answered(text="", answer_start=0), r"answers\[0\].text is empty"),
+    (P, {"source": "a"}, "has no column 'target'"),
+    (P, {"source": "a", "target": " "}, "target is empty"),
+    (
+        P,
+        {"translation": {"en": "a", "de": "b"}},
+        "translation has de, en; name the direction in columns.source and columns.target",
+    ),
+    (P, {"translation": "x"}, "translation is 'x', not an object with a text for each language"),
 ]
 
 
 @pytest.mark.parametrize(("format_", "row", "message"), BAD)
 def test_a_bad_row_says_what_is_wrong(format_, row, message):
-    """Every way that a row can be bad has a sentence of its own."""
+    """Every way that a row can be bad has a sentence of its own, with the column, the value and the way out."""
     with pytest.raises(RowError, match=message):
         FORMATS[format_].convert(row, NONE)
+
+
+def test_a_missing_language_is_named():
+    """A translation that lacks one of the two languages says which."""
+    with pytest.raises(RowError, match=r"translation\.fr is null"):
+        FORMATS[P].convert({"translation": {"en": "a"}}, Columns(source="en", target="fr"))

@@ -1,6 +1,8 @@
 """Fetching over https: public addresses only, also after a redirect; bounded; whole or not at all."""
 
+import hashlib
 import http.server
+import os
 import ssl
 import subprocess
 import threading
@@ -13,6 +15,7 @@ from tunesmith_api import ExitCode, Stage
 from tunesmith_trainer.addresses import ALLOWED_HOSTS_VARIABLE, is_public, parse_allowed_hosts, resolve_public
 from tunesmith_trainer.errors import BadConfigError, BadDataError, InputNotFoundError, ServiceUnavailableError
 from tunesmith_trainer.https import FetchPolicy, fetch_https, policy_from
+from tunesmith_trainer.retry import Retry
 
 NAME = "data.example"
 ROWS = b'{"prompt": "hi", "completion": "hello"}\n' * 4
@@ -24,8 +27,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         """Answer by the path."""
         self.server.seen.append((self.path, self.headers["Host"], self.headers.get("Authorization")))
+        if self.server.failures:
+            self.send_response(self.server.failures.pop(0))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.path in self.server.large:
+            self.send_large()
+            return
         target = self.server.redirects.get(self.path)
-        status = 302 if target else int(self.path[1:]) if self.path[1:].isdigit() else 200
+        status = 302 if target else int(self.path[1:4]) if self.path[1:4].isdigit() else 200
         self.send_response(status)
         if target:
             self.send_header("Location", target)
@@ -33,6 +44,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def send_large(self):
+        """A file of `server.large`, or the rest of it; the connection is cut after `server.cut` bytes if set."""
+        content, etag = self.server.large[self.path]
+        asked = self.headers.get("Range")
+        start = 0
+        if asked and self.headers.get("If-Range") == etag and self.server.ranges:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("ETag", etag)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        end = start + self.server.cut if self.server.cut else len(content)
+        self.server.sent += len(content[start:end])
+        self.wfile.write(content[start:end])
 
     def log_message(self, *_):
         """Keep quiet."""
@@ -67,7 +95,8 @@ def server(certificate, monkeypatch):
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
-    httpd.seen, httpd.redirects = [], {}
+    httpd.seen, httpd.redirects, httpd.failures = [], {}, []
+    httpd.large, httpd.cut, httpd.sent, httpd.ranges = {}, 0, 0, True
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
     threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     yield httpd
@@ -81,7 +110,9 @@ def port(server):
     return server.server_address[1]
 
 
-ANYWHERE = FetchPolicy(lambda *_: "127.0.0.1")
+QUICK = Retry(attempts=3, first_seconds=0.001)
+ANYWHERE = FetchPolicy(lambda *_: "127.0.0.1", retry=QUICK)
+LARGE = os.urandom(3 << 20)
 
 
 def test_the_connection_goes_to_the_checked_address_under_the_uris_name(server, port, tmp_path):
@@ -138,7 +169,7 @@ def test_a_loop_of_redirects_ends(server, port, tmp_path):
 def test_a_file_above_the_limit_is_not_kept(server, port, tmp_path):
     """The download stops at the limit and leaves nothing behind."""
     with pytest.raises(BadDataError, match="larger than 10 bytes"):
-        fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", FetchPolicy(ANYWHERE.resolve, 10))
+        fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", FetchPolicy(ANYWHERE.resolve, 10, QUICK))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,6 +186,73 @@ def test_a_refusal_is_told_from_an_outage(server, port, tmp_path, status, error)
     """4xx will not change by itself; 429 and 5xx may."""
     with pytest.raises(error, match=f"answers {status}"):
         fetch_https(f"https://{NAME}:{port}/{status}", tmp_path / "rows", ANYWHERE)
+
+
+def test_an_outage_that_passes_is_waited_for(server, port, tmp_path):
+    """Two failures and then the file: the third attempt is the last one that is allowed."""
+    server.failures = [503, 429]
+    fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", ANYWHERE)
+    assert (tmp_path / "rows").read_bytes() == ROWS
+
+
+def test_an_outage_that_stays_tells_the_attempts(server, port, tmp_path):
+    """The message says how often it was tried."""
+    server.failures = [503] * 9
+    with pytest.raises(ServiceUnavailableError, match=r"answers 503 \(tried 3 times\)"):
+        fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", ANYWHERE)
+    assert len(server.failures) == 6
+
+
+def test_a_refusal_is_not_tried_again(server, port, tmp_path):
+    """A 404 stays one."""
+    with pytest.raises(InputNotFoundError):
+        fetch_https(f"https://{NAME}:{port}/404", tmp_path / "rows", ANYWHERE)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_cut_download_goes_on_where_it_was(server, port, tmp_path, ranges):
+    """Each connection brings a third; a server without ranges is asked from the beginning until attempts run out."""
+    server.large["/large"], server.cut, server.ranges = (LARGE, '"one"'), len(LARGE) // 3 + 1, ranges
+    policy = FetchPolicy(ANYWHERE.resolve, retry=Retry(attempts=2, first_seconds=0.001))
+    if ranges:
+        fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", policy)
+        assert (tmp_path / "large").read_bytes() == LARGE
+        assert server.sent < 1.01 * len(LARGE)
+    else:
+        with pytest.raises(ServiceUnavailableError, match=r"tried 2 times"):
+            fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", policy)
+        assert not (tmp_path / "large").exists()
+
+
+@pytest.mark.parametrize(("etag", "begins_anew"), [('"one"', False), ('"two"', True)])
+def test_a_second_run_continues_unless_the_file_changed(server, port, tmp_path, etag, begins_anew):
+    """What a killed run left is used by the next one if the server's ETag is still the same."""
+    server.large["/large"], server.cut = (LARGE, '"one"'), len(LARGE) // 2
+    impatient = FetchPolicy(ANYWHERE.resolve, retry=Retry(attempts=1))
+    with pytest.raises(ServiceUnavailableError):
+        fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", impatient)
+    content = bytes(reversed(LARGE)) if begins_anew else LARGE
+    server.large["/large"], server.cut, server.sent = (content, etag), 0, 0
+    fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", impatient)
+    assert (tmp_path / "large").read_bytes() == content
+    assert (server.sent == len(LARGE)) is begins_anew
+
+
+def test_the_digest_that_a_uri_states_is_checked(server, port, tmp_path):
+    """The right one passes; with another one nothing is kept."""
+    digest = hashlib.sha256(ROWS).hexdigest()
+    fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", ANYWHERE, digest=digest)
+    with pytest.raises(InputNotFoundError, match=f"has the SHA-256 {digest}, not 00"):
+        fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "other", ANYWHERE, digest="0" * 64)
+    assert [file.name for file in tmp_path.iterdir()] == ["rows"]
+
+
+def test_a_signature_in_the_query_is_not_shown(server, port, tmp_path):
+    """A signed URL's query stays out of messages."""
+    with pytest.raises(InputNotFoundError) as caught:
+        fetch_https(f"https://{NAME}:{port}/404?signature=abcdef", tmp_path / "rows", ANYWHERE)
+    assert "abcdef" not in str(caught.value)
 
 
 def test_a_closed_port_is_an_outage(tmp_path):

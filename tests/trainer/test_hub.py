@@ -8,9 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from cutter import cutter
 
 from tunesmith_api import ExitCode, Stage
+from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE
 
+QUICK = {ATTEMPTS_VARIABLE: "2", FIRST_WAIT_VARIABLE: "0.01"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
 ROWS = b'{"prompt": "hi", "completion": "hello"}\n' * 4
@@ -50,17 +53,22 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.send(b'{"error": "Repository not found"}', body=body, status=self.server.failure)
 
     def send(self, content, *, body, status=200):
-        """Answer with the headers that the client reads."""
-        self.send_response(status)
+        """Answer with the headers that the client reads, and with the rest of a file where that is asked for."""
+        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        etag, whole = f'"{hashlib.sha256(content).hexdigest()}"', len(content)
+        content = content[start:]
+        self.send_response(206 if start else status)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("ETag", etag)
         self.send_header("X-Repo-Commit", COMMIT)
         if status == 404:
             self.send_header("X-Error-Code", "RepoNotFound")
         self.end_headers()
         if body:
-            self.wfile.write(content)
+            self.wfile.write(content if self.server.spoiled not in self.path else bytes(len(content)))
 
     def log_message(self, *_):
         """Keep quiet."""
@@ -75,7 +83,7 @@ def hub():
         "acme/tiny": {**model, "pytorch_model.bin": b"pickle"},
         "datasets/acme/rows": {"data/train.jsonl": ROWS, "data/test.jsonl": ROWS[:40], "README.md": b"x"},
     }
-    httpd.tokens, httpd.failure = [], 404
+    httpd.tokens, httpd.failure, httpd.spoiled = [], 404, "nothing"
     threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     yield httpd
     httpd.shutdown()
@@ -86,7 +94,7 @@ def hub():
 def prepare(hub, run_stage, tmp_path):
     """Runs the stage as a process whose hub is the local one."""
     endpoint = f"http://127.0.0.1:{hub.server_address[1]}"
-    return lambda config: run_stage(Stage.PREPARE, config, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "hf"))
+    return lambda config: run_stage(Stage.PREPARE, config, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "hf"), **QUICK)
 
 
 def from_hub(job, model="hf://acme/tiny", data="hf://datasets/acme/rows"):
@@ -116,6 +124,29 @@ def test_an_unknown_repository_ends_with_66(prepare, job):
     code, termination = prepare(from_hub(job, model="hf://acme/absent"))
     assert code == ExitCode.INPUT_NOT_FOUND
     assert "acme/absent" in termination.failure.message
+    assert "needs secretRef with the key token" in termination.failure.message
+
+
+def test_a_cut_download_is_repaired(hub, job, run_stage, tmp_path):
+    """The line is cut twice within the weights: they are right. The client resumes in steps of its 10 MiB chunks."""
+    with cutter(f"http://127.0.0.1:{hub.server_address[1]}") as line:
+        size = (MODEL / "model.safetensors").stat().st_size
+        line.down_marks = [size // 3, 2 * size // 3]
+        own = {"HF_ENDPOINT": f"http://127.0.0.1:{line.port}", "HF_HOME": str(tmp_path / "hf")}
+        config = from_hub(job)
+        code, termination = run_stage(Stage.PREPARE, config, **own, **QUICK)
+        assert code == 0, termination
+        assert line.down_marks == []
+    fetched = Path(config["workspace"]) / "model" / "model.safetensors"
+    assert fetched.read_bytes() == (MODEL / "model.safetensors").read_bytes()
+
+
+def test_a_file_that_differs_from_its_digest_ends_with_66(hub, prepare, job):
+    """The hub states each file's digest; content that a proxy or a disk has spoiled is refused by name."""
+    hub.spoiled = "model.safetensors"
+    code, termination = prepare(from_hub(job))
+    assert code == ExitCode.INPUT_NOT_FOUND, termination
+    assert "model.safetensors differs from the digest" in termination.failure.message
 
 
 def test_a_hub_that_is_down_ends_with_69(hub, prepare, job):
@@ -123,6 +154,7 @@ def test_a_hub_that_is_down_ends_with_69(hub, prepare, job):
     hub.failure = 503
     code, termination = prepare(from_hub(job, model="hf://acme/absent"))
     assert code == ExitCode.SERVICE_UNAVAILABLE, termination
+    assert "tried 2 times" in termination.failure.message
 
 
 def test_a_data_set_is_no_model(job, run_here):

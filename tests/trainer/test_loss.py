@@ -2,19 +2,23 @@
 
 import copy
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
+import datasets
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Trainer
+from trl import SFTConfig, SFTTrainer
 
-from tunesmith_api.enums import Precision
-from tunesmith_api.finetunejob import GenerationSpec, LoraSpec, TrainingSpec
+from tunesmith_api.enums import Precision, TechniqueType
+from tunesmith_api.finetunejob import GenerationSpec, LoraSpec, TechniqueSpec, TrainingSpec
+from tunesmith_trainer.adapters import Adaptation, adapt
 from tunesmith_trainer.batches import LengthBucketSampler
+from tunesmith_trainer.completion import CompletionRecipe
 from tunesmith_trainer.encode import IGNORED, EncodedRow
 from tunesmith_trainer.evaluate import Evaluator
 from tunesmith_trainer.loop import LoopPlan, TuningTrainer, count_steps
 from tunesmith_trainer.loss import collate, completion_loss
-from tunesmith_trainer.model import add_lora
 from tunesmith_trainer.precision import Device
 from tunesmith_trainer.tokenizer import load_tokenizer
 
@@ -49,8 +53,7 @@ def test_it_equals_the_stock_loss_and_gradients(base):
         model = copy.deepcopy(base)
         loss = loss_of(model)
         loss.backward()
-        norm = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters() if weight.grad is not None])
-        results.append((loss.item(), norm.item()))
+        results.append((loss.item(), gradient_norm(model)))
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
@@ -60,9 +63,10 @@ def run_loop(base, folder, trainer_class, accumulation):
     spec = TrainingSpec(epochs=2, batch_size=4, gradient_accumulation_steps=accumulation, learning_rate=0.01)
     rows = make_rows(24)
     plan = LoopPlan(spec, count_steps(spec, len(rows)), Precision.FP32, Device("cpu", bf16=False), folder)
-    model = add_lora(copy.deepcopy(base), LoraSpec(rank=4), ["qkv_proj", "o_proj"])
+    lora = TechniqueSpec(type=TechniqueType.LORA, lora=LoraSpec(rank=4))
+    model = adapt(copy.deepcopy(base), Adaptation(lora, ["qkv_proj", "o_proj"]))
     evaluator = Evaluator(rows[:2], load_tokenizer(MODEL), GenerationSpec(), frozenset({0}), 512)
-    trainer = trainer_class(model, plan, rows, evaluator)
+    trainer = trainer_class(model, plan, rows, CompletionRecipe("test", MODEL, evaluator))
     trainer.train()
     return [(line["loss"], line["grad_norm"]) for line in trainer.state.log_history if "loss" in line]
 
@@ -81,6 +85,50 @@ def test_a_run_logs_what_the_stock_trainer_logs(base, tmp_path, accumulation):
     assert len(ours) == 12 // accumulation
     for mine, theirs in zip(ours, stock, strict=True):
         assert mine == pytest.approx(theirs, rel=2e-5)
+
+
+def trl_loss(model, rows, folder):
+    """TRL's own trainer on the same rows: its loss and gradient norm of one batch, over the completions."""
+    with catch_warnings():
+        simplefilter("ignore")  # TRL warns of the tokenizer's special tokens and of its own deprecations
+        trainer = SFTTrainer(
+            model,
+            args=SFTConfig(
+                output_dir=str(folder),
+                use_cpu=True,
+                bf16=False,
+                report_to="none",
+                per_device_train_batch_size=len(rows),
+                completion_only_loss=True,
+                gradient_checkpointing=False,
+            ),
+            processing_class=load_tokenizer(MODEL),
+            train_dataset=datasets.Dataset.from_list(
+                [
+                    {"input_ids": row.input_ids, "completion_mask": [int(label != IGNORED) for label in row.labels]}
+                    for row in rows
+                ]
+            ),
+        )
+        batch = next(iter(trainer.get_train_dataloader()))
+        loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    return loss.item(), gradient_norm(trainer.model)
+
+
+def gradient_norm(model):
+    """The norm of all gradients together."""
+    return torch.nn.utils.get_total_norm([w.grad for w in model.parameters() if w.grad is not None]).item()
+
+
+def test_it_equals_trls_loss(base, tmp_path):
+    """TRL's trainer, with its own collator and its own loss, comes to the same number on the same rows."""
+    rows = make_rows(4)
+    model = copy.deepcopy(base)
+    loss = completion_loss(model, collate(rows))
+    loss.backward()
+
+    assert (loss.item(), gradient_norm(model)) == pytest.approx(trl_loss(copy.deepcopy(base), rows, tmp_path), rel=1e-5)
 
 
 def test_batches_hold_rows_of_like_length_and_every_row_once():

@@ -2,15 +2,24 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from tunesmith_api import ExitCode, FailureCategory, Stage
+from tunesmith_trainer.encode import EncodedRow
+from tunesmith_trainer.encoded import read_encoded
+from tunesmith_trainer.tokenizer import load_tokenizer
 
 PREPARE = Stage.PREPARE
+MODELS = Path(__file__).parents[2] / "examples" / "models"
 GOOD = {"prompt": "hi", "completion": "hello"}
+
+
+def rows_of(config, part="train"):
+    """The tokenised rows of a part."""
+    return read_encoded(Path(config["workspace"]) / "data" / f"{part}.arrow", EncodedRow)
 
 
 def on_rows(job, uri, **changes):
@@ -28,19 +37,18 @@ def test_it_tokenises_and_reports_the_example(job, run_here):
     dataset = ended.outcome.dataset
     assert (dataset.examples, dataset.evaluation_examples, dataset.format) == (500, 200, "Messages")
     assert dataset.warnings == []
-    rows = pq.read_table(Path(config["workspace"]) / "data" / "train.parquet").to_pylist()
-    assert dataset.tokens == sum(len(row["input_ids"]) for row in rows)
+    rows = rows_of(config)
+    assert dataset.tokens == sum(rows.lengths)
     for row in rows:
-        prompt, answer = row["labels"][: row["prompt_tokens"]], row["labels"][row["prompt_tokens"] :]
-        assert set(prompt) == {-100}
-        assert answer == row["input_ids"][row["prompt_tokens"] :]
+        assert set(row.labels[: row.prompt_tokens]) == {-100}
+        assert row.labels[row.prompt_tokens :] == row.input_ids[row.prompt_tokens :]
 
 
 def test_a_second_run_with_the_same_inputs_does_nothing(job, run_here):
     """The outputs are kept by the digest of what they are made of, and made again when that changes."""
     config = job()
     first = run_here(PREPARE, config)
-    rows = Path(config["workspace"]) / "data" / "train.parquet"
+    rows = Path(config["workspace"]) / "data" / "train.arrow"
     written = rows.stat().st_mtime_ns
     again = run_here(PREPARE, config)
     assert again.outcome.dataset == first.outcome.dataset
@@ -57,13 +65,7 @@ def test_the_split_is_drawn_with_the_seed(job, run_here, write_rows):
     for seed in (1, 1, 2):
         config = on_rows(job, uri, training={"seed": seed})
         assert run_here(PREPARE, config).code == 0
-        parts = [
-            [
-                row["reference"]
-                for row in pq.read_table(Path(config["workspace"]) / "data" / f"{part}.parquet").to_pylist()
-            ]
-            for part in ("train", "evaluation")
-        ]
+        parts = [[row.reference for row in rows_of(config, part)] for part in ("train", "evaluation")]
         assert len(parts[0]) == len(parts[1]) == 10
         assert not set(parts[0]) & set(parts[1])
         held_out.append(parts[1])
@@ -113,9 +115,9 @@ def test_long_rows_are_dropped_or_cut_with_a_warning(job, run_here, write_rows):
     assert ended.outcome.dataset.examples == 3
     assert ended.outcome.dataset.longest_tokens == 128
     assert ended.outcome.dataset.warnings == [
-        "spec.dataset.train: 1 rows dropped, their prompts fill all 128 tokens",
-        "spec.dataset.train: 1 rows cut to 128 tokens, their answers lack the end",
-        "1 evaluation rows are among the training rows; their scores say little",
+        "spec.dataset.train: 1 rows dropped, their prompts fill all 128 tokens: row 3",
+        "spec.dataset.train: 1 rows cut to 128 tokens, their answers lack the end: row 4",
+        "1 evaluation rows are among the training rows; their scores say little: row 1",
     ]
 
 
@@ -139,24 +141,25 @@ def test_an_absent_input_ends_with_66(job, run_here, uri, message):
 
 BAD_CONFIGS = [
     ({"technique": {"lora": {"rank": 0}}}, "spec.technique.lora.rank"),
-    ({"technique": {"lora": {"rank": 512}}}, "spec.technique.lora.rank: 512 is above the width 128 of layer model"),
+    ({"technique": {"lora": {"rank": 512}}}, "spec.technique.lora.rank: 512 is above the width 128 of the narrowest"),
     (
         {"technique": {"lora": {"targetModules": ["q_proj"]}}},
         "targetModules: the model has no q_proj; it has down_proj",
     ),
     ({"technique": {"type": "Auto"}}, "spec.technique.type: Auto must be replaced"),
-    ({"technique": {"type": "QLoRA"}}, "spec.technique.type: QLoRA is not supported yet"),
     ({"training": {"maxSequenceLength": 100_000}}, "maxSequenceLength: 100000 is above the model's context"),
     ({"training": {"epoch": 3}}, "spec.training.epoch: Extra inputs are not permitted"),
     ({"model": {"preset": "tiny-phi"}}, "spec.model.preset: 'tiny-phi' is not in the catalog; did you mean tiny-phi3"),
-    ({"task": "Translation"}, "spec.task: Translation is not supported yet"),
-    ({"dataset": {"format": "Text"}}, "spec.dataset.format: Text has no turns; use spec.task TextGeneration"),
+    ({"queue": {"localQueue": "a"}}, "spec.queue: this field is not supported yet"),
+    ({"dataset": {"format": "Text"}}, "spec.dataset.format: Text is not for task Chat, which takes"),
     (
         {"evaluation": {"generation": {"maxSamples": 0}, "gates": [{"metric": "exact_match", "min": 0.5}]}},
         "spec.evaluation.gates: exact_match is not measured",
     ),
-    ({"dataset": {"train": {"uri": "s3://bucket/rows.jsonl"}}}, "spec.dataset.train.uri: s3://bucket/rows.jsonl"),
-    ({"model": {"preset": None, "uri": "https://host/model"}}, "a model cannot be read from https://"),
+    (
+        {"model": {"preset": None, "uri": "https://host/model"}},
+        "spec.model.uri: https://host/model is not supported yet; use one of az://",
+    ),
 ]
 
 
@@ -172,9 +175,9 @@ def test_text_generation_learns_plain_text(job, run_here, write_rows):
     """Rows of text are learnt whole, but for the first token, and end with the eos token."""
     config = on_rows(job, write_rows([{"text": "turn on the lamp"}] * 4), task="TextGeneration")
     assert run_here(PREPARE, config).code == 0
-    row = pq.read_table(Path(config["workspace"]) / "data" / "train.parquet").to_pylist()[0]
-    assert row["labels"] == [-100, *row["input_ids"][1:]]
-    assert row["prompt_tokens"] == 0
+    row = rows_of(config)[0]
+    assert row.labels == [-100, *row.input_ids[1:]]
+    assert row.prompt_tokens == 0
 
 
 def test_a_gate_on_exact_match_needs_answers(job, run_here, write_rows):
@@ -225,3 +228,83 @@ def test_code_of_a_repository_is_never_run(job, run_here, tmp_path):
     ended = run_here(PREPARE, job(model={"preset": None, "uri": f"file://{tmp_path}/model"}))
     assert ended.code == ExitCode.BAD_CONFIG
     assert "code of its own, which is never run" in ended.message
+
+
+def parts_written(config):
+    """When each part was written."""
+    folder = Path(config["workspace"]) / "data"
+    return [(folder / f"{part}.arrow").stat().st_mtime_ns for part in ("train", "evaluation")]
+
+
+def test_new_evaluation_data_leave_the_training_rows_alone(job, run_here, write_rows):
+    """Each part is made of its own inputs: only what changed is tokenised again, and leaks are looked for anew."""
+    first, second = write_rows([GOOD], "first.jsonl"), write_rows([{"prompt": "a", "completion": "b"}], "second.jsonl")
+    train = write_rows([GOOD, {"prompt": "c", "completion": "d"}])
+    config = on_rows(job, train, dataset={"evaluation": {"uri": first}})
+    leaky = run_here(PREPARE, config).outcome.dataset
+    before = parts_written(config)
+    config["spec"]["dataset"]["evaluation"]["uri"] = second
+    clean = run_here(PREPARE, config).outcome.dataset
+    after = parts_written(config)
+    assert (before[0] == after[0], before[1] == after[1]) == (True, False)
+    assert leaky.warnings == ["1 evaluation rows are among the training rows; their scores say little: row 1"]
+    assert clean.warnings == []
+    assert leaky.digest != clean.digest
+
+
+def test_a_setting_of_the_training_tokenises_nothing_again(job, run_here, write_rows):
+    """A gate changes what prepare hands on, not the tokens."""
+    config = on_rows(job, write_rows([GOOD, {"prompt": "c", "completion": "d"}]))
+    first = run_here(PREPARE, config).outcome.dataset
+    before = parts_written(config)
+    config["spec"]["evaluation"]["gates"] = [{"metric": "perplexity", "max": 100}]
+    assert run_here(PREPARE, config).outcome.dataset == first
+    assert parts_written(config) == before
+
+
+def test_a_part_that_was_not_finished_is_made_again(job, run_here, write_rows):
+    """Rows without their report are those of a run that was killed."""
+    config = on_rows(job, write_rows([GOOD, {"prompt": "c", "completion": "d"}]))
+    first = run_here(PREPARE, config).outcome.dataset
+    before = parts_written(config)
+    folder = Path(config["workspace"])
+    (folder / "prepared.json").unlink()
+    (folder / "data" / "evaluation.json").unlink()
+    assert run_here(PREPARE, config).outcome.dataset == first
+    assert parts_written(config) != before
+
+
+def test_repeated_rows_are_warned_of(job, run_here, write_rows):
+    """Duplicates weigh more than others, which is told with their numbers, and not forbidden."""
+    other = [{"prompt": f"p{n}", "completion": "x"} for n in range(3)]
+    uri = write_rows([GOOD, other[0], GOOD, *other[1:], GOOD, GOOD, GOOD])
+    ended = run_here(PREPARE, on_rows(job, uri, dataset={"evaluation": {"uri": write_rows(other[:1], "e.jsonl")}}))
+    assert ended.outcome.dataset.warnings == [
+        "spec.dataset.train: 4 rows repeat earlier ones; drop them unless they weigh more: rows 3, 6, 7 and 1 more",
+        "1 evaluation rows are among the training rows; their scores say little: row 1",
+    ]
+
+
+def test_tools_and_system_reach_the_template(job, run_here, write_rows, tmp_path):
+    """A model whose template knows tools is told of them, and learns the call that the assistant makes."""
+    model = tmp_path / "model"
+    shutil.copytree(MODELS / "tiny-phi3", model)
+    (model / "chat_template.jinja").write_text(
+        "{% for t in tools or [] %}tool {{ t.function.name }}<|end|>{% endfor %}{% for m in messages %}<|{{ m.role }}|>"
+        "{{ m.content }}{% for c in m.tool_calls or [] %}call {{ c.function.name }}{% endfor %}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    call = {"type": "function", "function": {"name": "dim", "arguments": "{}"}}
+    row = {
+        "system": "be brief",
+        "tools": [{"type": "function", "function": {"name": "dim"}}],
+        "messages": [{"role": "user", "content": "lamp"}, {"role": "assistant", "content": "", "tool_calls": [call]}],
+    }
+    config = on_rows(job, write_rows([row] * 2), model={"preset": None, "uri": f"file://{model}"})
+    ended = run_here(PREPARE, config)
+    assert ended.code == 0, ended.message
+    found, tokenizer = rows_of(config)[0], load_tokenizer(model)
+    assert tokenizer.decode(found.input_ids) == (
+        "tool dim<|end|><|system|>be brief<|end|><|user|>lamp<|end|><|assistant|>call dim<|end|>"
+    )
+    assert tokenizer.decode(found.input_ids[found.prompt_tokens :]) == "call dim<|end|>"

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -127,3 +129,11 @@ def test_a_folder_is_replaced_whole(tmp_path):
     replace_folder(tmp_path / "new", tmp_path / "target")
     assert json.loads((tmp_path / "target" / "file.json").read_text()) == {"from": "new"}
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_a_process_counts_only_its_own_memory() -> None:
+    """A small process started by one that holds much more reports what it holds itself."""
+    ballast = bytearray(b"x") * (300 * 2**20)
+    code = "from tunesmith_trainer.environment import peak_resident_bytes as peak; print(peak())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 2**20 < int(done.stdout) < len(ballast)

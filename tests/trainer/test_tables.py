@@ -1,76 +1,313 @@
-"""Reading data files: by content and by name, and what is wrong with a file."""
+"""Reading data files: by content and by name, and what is wrong with a file or with a row of it."""
 
 import gzip
 import json
+import random
+import re
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
+from tunesmith_api.enums import Task
 from tunesmith_trainer.errors import BadDataError, InputNotFoundError
-from tunesmith_trainer.tables import data_files, read_rows
+from tunesmith_trainer.examples import Origin
+from tunesmith_trainer.readers import json_rows, text
+from tunesmith_trainer.tables import KINDS, Split, data_files, read_rows
 
 ROWS = [{"prompt": "a, b", "completion": "ü"}, {"prompt": "c", "completion": "d"}]
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+TABLE = pa.Table.from_pylist(ROWS)
+
+
+def written(write):
+    """The bytes that a pyarrow writer leaves."""
+    sink = pa.BufferOutputStream()
+    write(sink)
+    return sink.getvalue().to_pybytes()
+
+
+def ipc(new):
+    """TABLE in one of Arrow's two layouts."""
+
+    def write(sink):
+        with new(sink, TABLE.schema) as writer:
+            writer.write_table(TABLE)
+
+    return written(write)
+
+
+PARQUET = written(lambda sink: pq.write_table(TABLE, sink))
+ARROW_FILE, ARROW_STREAM = ipc(pa.ipc.new_file), ipc(pa.ipc.new_stream)
 CASES = {
     "rows.jsonl": JSONL,
+    "rows.ndjson": JSONL,
     "rows.json": json.dumps(ROWS).encode(),
-    "wrapped.json": json.dumps({"data": ROWS}).encode(),
-    "rows.csv": 'prompt,completion\n"a, b",ü\nc,d\n'.encode(),
-    "rows.jsonl.gz": gzip.compress(JSONL),
+    "indented.json": json.dumps(ROWS, indent=2).encode(),
+    "wrapped.json": json.dumps({"version": [1, 2], "data": ROWS, "more": {"a": []}}).encode(),
+    "lines.json": JSONL,
+    "rows.csv": 'prompt,completion\n"a, b",ü\n\nc,d\n'.encode(),
+    "windows.csv": 'prompt,completion\r\n"a, b",ü\r\nc,d\r\n'.encode(),
+    "rows.tsv": "prompt\tcompletion\na, b\tü\nc\td\n".encode(),
+    "rows.parquet": PARQUET,
+    "rows.arrow": ARROW_FILE,
+    "stream.arrow": ARROW_STREAM,
+    "rows.feather": ARROW_FILE,
     "rows": JSONL,
     "list": json.dumps(ROWS).encode(),
+    "part-0": PARQUET,
     "bom.jsonl": b"\xef\xbb\xbf" + JSONL,
 }
+COMPRESSED = {name: CASES[name] for name in ("rows.jsonl", "rows.json", "rows.csv", "rows.tsv", "stream.arrow", "rows")}
+
+
+def values(*arguments):
+    """The columns of every row."""
+    return [row.values for row in read_rows(*arguments)]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_file_type_gives_the_same_rows(tmp_path, name):
-    """JSONL, JSON and CSV, compressed or without a telling name, read alike."""
+    """Whatever the kind, the line ends or the name, the rows are the same, numbered from 1."""
     (tmp_path / name).write_bytes(CASES[name])
-    assert read_rows(tmp_path / name) == ROWS
+    rows = list(read_rows(tmp_path / name))
+    assert [row.values for row in rows] == ROWS
+    assert [row.origin for row in rows] == [Origin(name, 1), Origin(name, 2)]
 
 
-def test_parquet_is_known_by_its_content(tmp_path):
-    """A Parquet file needs no telling name."""
-    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "part-0")
-    assert read_rows(tmp_path / "part-0") == ROWS
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_gzip_changes_nothing(tmp_path, name):
+    """A compressed file reads as the plain one, with `.gz` in its name or without."""
+    for given in (f"{name}.gz", name):
+        (tmp_path / given).write_bytes(gzip.compress(COMPRESSED[name]))
+        assert values(tmp_path / given) == ROWS
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("name", ["rows.jsonl", "indented.json", "wrapped.json", "rows.csv"])
+def test_chunks_may_end_anywhere(tmp_path, monkeypatch, name, chunk):
+    """A character, a string or an object that two chunks share is read whole."""
+    monkeypatch.setattr(text._chunks, "__defaults__", (chunk,))
+    (tmp_path / name).write_bytes(CASES[name])
+    assert values(tmp_path / name) == ROWS
+
+
+def test_any_json_reads_as_the_standard_library_reads_it(tmp_path, monkeypatch):
+    """Random documents, read three bytes at a time, give what `json.loads` gives."""
+    monkeypatch.setattr(text._chunks, "__defaults__", (3,))
+    draw = random.Random(0)
+
+    def value(depth):
+        kinds = [lambda: draw.choice([None, True, -1.5e-3, 12345, 'ü"\\\n\U0001f600', ""])]
+        if depth:
+            kinds.append(lambda: [value(depth - 1) for _ in range(draw.randrange(3))])
+            kinds.append(lambda: {f"k{n}": value(depth - 1) for n in range(draw.randrange(3))})
+        return draw.choice(kinds)()
+
+    for _ in range(100):
+        rows = [{"a": value(3), "b": value(2)} for _ in range(draw.randrange(4))]
+        (tmp_path / "a.json").write_text(
+            json.dumps({"x": {"y": value(2)}, "rows": rows}, ensure_ascii=draw.random() < 0.5)
+        )
+        assert values(tmp_path / "a.json") == rows
 
 
 def test_text_files_give_a_row_per_line(tmp_path):
     """Empty lines are no rows."""
     (tmp_path / "a.txt").write_text("one\n\ntwo\n")
-    assert read_rows(tmp_path / "a.txt") == [{"text": "one"}, {"text": "two"}]
+    assert values(tmp_path / "a.txt") == [{"text": "one"}, {"text": "two"}]
 
 
-def test_a_folder_gives_the_files_of_its_training_split(tmp_path):
-    """Files of other splits and files that are no data are left out."""
-    for name in ("train-1.jsonl", "train-0.jsonl", "test-0.jsonl", "README.md"):
+def test_folders_of_texts_give_their_names_as_labels(tmp_path):
+    """For classification a file is a row, and its folder's name the label; compressed ones too."""
+    for name, content in (("pos/1.txt", b"good\nfun"), ("neg/1.txt.gz", gzip.compress(b"bad"))):
+        (tmp_path / "train" / name).parent.mkdir(parents=True)
+        (tmp_path / "train" / name).write_bytes(content)
+    rows = list(read_rows(tmp_path, Split.TRAIN, Task.TEXT_CLASSIFICATION))
+    assert [row.values for row in rows] == [{"text": "bad", "label": "neg"}, {"text": "good\nfun", "label": "pos"}]
+    assert rows[0].origin == Origin("train/neg/1.txt.gz", 1)
+    assert values(tmp_path, Split.TRAIN, Task.TEXT_GENERATION)[1:] == [{"text": "good"}, {"text": "fun"}]
+
+
+CONLL = """-DOCSTART- -X- O
+
+# id 1 domain=en
+Ada NNP B-PER
+Lovelace NNP I-PER
+
+# NN O
+1 CD O
+"""
+
+
+@pytest.mark.parametrize("name", ["a.conll", "a.txt"])
+def test_conll_gives_a_row_per_sentence(tmp_path, name):
+    """The first column is the token and the last one the tag; documents and comments are no tokens, a # can be."""
+    (tmp_path / name).write_text(CONLL)
+    assert values(tmp_path / name, Split.TRAIN, Task.TOKEN_CLASSIFICATION) == [
+        {"tokens": ["Ada", "Lovelace"], "tags": ["B-PER", "I-PER"]},
+        {"tokens": ["#", "1"], "tags": ["O", "O"]},
+    ]
+
+
+CATALOGUE = r"""
+msgid ""
+msgstr "Content-Type: text/plain; charset=UTF-8\n"
+
+msgid "Open\nfile"
+msgstr "Datei\nöffnen"
+
+#, fuzzy
+msgid "Close"
+msgstr "Zu"
+
+msgid "Save"
+msgstr ""
+
+msgid "%d file"
+msgid_plural "%d files"
+msgstr[0] "%d Datei"
+msgstr[1] "%d Dateien"
+
+#~ msgid "Old"
+#~ msgstr "Alt"
+"""
+
+
+def test_a_catalogue_gives_its_translated_messages(tmp_path):
+    """Plurals are two rows; fuzzy and untranslated entries are skipped by name, obsolete ones are no entries."""
+    (tmp_path / "de.po").write_text(CATALOGUE)
+    rows = list(read_rows(tmp_path / "de.po"))
+    assert [row.values for row in rows if row.values] == [
+        {"source": "Open\nfile", "target": "Datei\nöffnen"},
+        {"source": "%d file", "target": "%d Datei"},
+        {"source": "%d files", "target": "%d Dateien"},
+    ]
+    assert [(row.origin.row, row.skipped) for row in rows if row.skipped] == [
+        (2, "fuzzy entries"),
+        (3, "untranslated entries"),
+    ]
+
+
+def test_nested_squad_gives_a_row_per_question(tmp_path):
+    """Questions are numbered over the paragraphs, each with its passage."""
+    paragraphs = [
+        {"context": f"c{n}", "qas": [{"id": i, "question": f"q{i}", "answers": []} for i in n]} for n in ("ab", "c")
+    ]
+    (tmp_path / "squad.json").write_text(
+        json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]})
+    )
+    rows = list(read_rows(tmp_path / "squad.json"))
+    assert [(row.values["context"], row.values["question"]) for row in rows] == [
+        ("cab", "qa"),
+        ("cab", "qb"),
+        ("cc", "qc"),
+    ]
+    assert [row.origin.row for row in rows] == [1, 2, 3]
+
+
+def test_numbered_classes_get_their_names(tmp_path):
+    """The names that the `datasets` library keeps in the schema replace the numbers, inside lists too."""
+    names = ["O", "B-PER"]
+    features = {
+        "tags": {"feature": {"names": names, "_type": "ClassLabel"}, "_type": "List"},
+        "label": {"names": names},
+    }
+    table = pa.Table.from_pylist([{"tags": [0, 1], "label": 1, "n": 1}])
+    metadata = {"huggingface": json.dumps({"info": {"features": features | {"n": {"dtype": "int64"}}}})}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    assert values(tmp_path / "a.parquet") == [{"tags": names, "label": "B-PER", "n": 1}]
+
+
+def test_a_folder_gives_the_files_of_one_split(tmp_path):
+    """Files of other splits, hidden files and files that are no data are left out; without splits all are taken."""
+    for name in ("train-1.jsonl", "train-0.jsonl", "test-0.jsonl", "README.md", "dataset_infos.json", ".train.jsonl"):
         (tmp_path / name).write_bytes(JSONL)
     assert [file.name for file in data_files(tmp_path)] == ["train-0.jsonl", "train-1.jsonl"]
+    assert [file.name for file in data_files(tmp_path, Split.EVALUATION)] == ["test-0.jsonl"]
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "constraints.csv").write_bytes(b"a\n")
+    for split in Split:
+        assert [file.name for file in data_files(tmp_path / "plain", split)] == ["constraints.csv"]
 
 
 def test_a_folder_without_data_is_not_found(tmp_path):
-    """An empty folder is an input that is absent, not an empty data set."""
-    with pytest.raises(InputNotFoundError, match="has no data files"):
+    """An empty folder is an input that is absent, not an empty data set; the message lists what can be read."""
+    with pytest.raises(InputNotFoundError, match=r"has no data files \(\.parquet, .*\.po, \.txt; \.gz too\)"):
         read_rows(tmp_path)
 
 
-BROKEN = [
-    ("a.jsonl", b'{"a": 1}\n\xff\xfe\n', "not UTF-8: byte 0xff at offset 9, row 2"),
-    ("a.jsonl", b'{"a": 1}\n{"a"\n', "row 2 is no JSON"),
-    ("a.jsonl", b"[1]\n", "row 1 is no JSON object"),
+BROKEN_FILES = [
+    ("a.jsonl", b'{"a": 1}\n\xff\xfe\n', "a.jsonl is not UTF-8: byte 0xff at offset 9, row 2; save it as UTF-8"),
+    ("a.txt", "ü".encode("utf-16"), "not UTF-8: byte 0xff at offset 0, row 1"),
+    ("a.csv", b"a\n" * 3 + b"caf\xc3", "not UTF-8: byte 0xc3 at offset 9, row 4"),
     ("a.json", b"{", "is no JSON"),
     ("a.json", b"3", "is no list of objects"),
-    ("a.csv", b"a,b\n1,2,3\n", "row 1 has more fields than the header"),
+    ("a.json", b"", "is no list of objects"),
+    ("a.json", b'[{"a": 1}, {"a" 2}]', "is no JSON: Expecting ':' delimiter"),
+    ("a.json", b'[{"a": 1} {"a": 2}]', "is no JSON: '{' where , or ] should be"),
+    ("a.json", b'[{"a": 1}', "is no JSON: 'its end' where , or ] should be"),
+    ("a.json", b'[{"a": 1}] x', "there is text after its end; one object per line is .jsonl"),
     ("a.gz", b"\x1f\x8bxx", "broken gzip"),
+    ("a.jsonl.gz", gzip.compress(JSONL * 100)[:60], "a.jsonl.gz is a broken gzip file: .*; copy it again"),
     ("a", b"PAR1xx", "broken Parquet"),
+    ("a.parquet", PARQUET[:-20], "broken Parquet file: .*; copy or write it again"),
+    ("a.arrow", ARROW_FILE[: len(ARROW_FILE) // 2], "broken Arrow file"),
+    ("a.arrow", ARROW_STREAM[:-60], "broken Arrow file"),
+    ("a.parquet.gz", gzip.compress(PARQUET), "is Parquet inside gzip, .*; unpack it with gunzip"),
+    ("a.po", b'msgid "a"\nmsgstr "b"c"\n', "is no gettext catalogue: .*line 2"),
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "message"), BROKEN)
+@pytest.mark.parametrize(("name", "content", "message"), BROKEN_FILES)
 def test_a_broken_file_says_where(tmp_path, name, content, message):
-    """The message names the file, and the row or the byte."""
+    """The message names the file, the place and the way out."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadDataError, match=message):
-        read_rows(tmp_path / name)
+        list(read_rows(tmp_path / name))
+
+
+BROKEN_ROWS = [
+    ("a.jsonl", b'{"a": 1}\n{"a"\n{"a": 3}\n', [2], "is no JSON: Expecting ':' delimiter"),
+    ("a.jsonl", b'[1]\n{"a": 1}\n"x"\n', [1, 3], r"is no JSON object: '\[1\]'"),
+    ("a.json", b'[{"a": 1}, 2]', [2], "is no JSON object: '2'"),
+    (
+        "a.csv",
+        b"a,b\n1,2,3\n4,5\n",
+        [1],
+        r"has more fields than the header \(3, not 2\); quote values that hold commas",
+    ),
+    ("a.csv", b"a,b\n1,2\n3\n", [2], r"has fewer fields than the header \(1, not 2\)"),
+    ("a.csv", b'a,b\n1,2\n"3,4\n', [2], "is no CSV: unexpected end of data; close the quotes"),
+    ("a.tsv", b"source\ttarget\na\tb\nonly\n", [2], r"has fewer fields .*; write one tab between two columns"),
+    ("a.conll", b"a O\nb O\n\nc X O\n", [2], "line 4 has 3 columns, the first line has 2"),
+    ("a.conll", b"a\nb\n", [1], "line 1 has one column; a token and its tag are two"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "numbers", "message"), BROKEN_ROWS)
+def test_a_broken_row_does_not_hide_the_others(tmp_path, name, content, numbers, message):
+    """Rows that cannot be read are told by number, and the rest of the file is read on."""
+    (tmp_path / name).write_bytes(content)
+    found = [row for row in read_rows(tmp_path / name) if row.problem]
+    assert [row.origin.row for row in found] == numbers
+    assert re.search(message, found[0].problem), found[0].problem
+
+
+def test_a_mistake_early_in_a_large_document_is_not_searched_to_its_end(tmp_path, monkeypatch):
+    """A missing colon ends the reading where it is, so that a document larger than memory cannot fill it."""
+    (tmp_path / "a.json").write_bytes(b'[{"a" 1}, ' + b'{"a": 1}, ' * 400_000 + b"{}]")
+    read = []
+    monkeypatch.setattr(
+        json_rows, "read_text", lambda *given: (read.append(len(chunk)) or chunk for chunk in text.read_text(*given))
+    )
+    with pytest.raises(BadDataError, match="is no JSON"):
+        list(read_rows(tmp_path / "a.json"))
+    assert sum(read) <= text.CHUNK_BYTES < 4_000_000
+
+
+def test_every_kind_of_file_has_a_case():
+    """The table of kinds and the cases of this module name the same suffixes."""
+    tried = {suffix for kind in KINDS.values() for suffix in kind.suffixes if any(suffix in name for name in CASES)}
+    assert {".parquet", ".arrow", ".feather", ".jsonl", ".ndjson", ".json", ".csv", ".tsv"} <= tried

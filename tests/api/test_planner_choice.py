@@ -1,0 +1,163 @@
+"""Tests of what Auto chooses: the table of technique and pool, each goal's order, and the reasons."""
+
+from typing import Any
+
+import pytest
+
+from tunesmith_api.catalog import find_preset
+from tunesmith_api.enums import Goal, PoolClass
+from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.misfits import refusals
+from tunesmith_api.planner import DataSize, PoolOffer, choose_row, settle, table
+from tunesmith_api.planner.candidates import CANDIDATES
+from tunesmith_api.planner.choice import Row, candidates_for
+
+GIB = 2**30
+MINI = find_preset("phi-3-mini-4k-instruct").architecture
+HUGE = PoolOffer("cpu-big", host_bytes=4096 * GIB, price_per_hour=4, teraflops=2)
+SMALL = PoolOffer("cpu-small", host_bytes=8 * GIB, price_per_hour=1, teraflops=1)
+GPU = PoolOffer("gpu", PoolClass.GPU, 512 * GIB, 80 * GIB, price_per_hour=3, teraflops=300)
+
+
+def spec(**fields: Any) -> FineTuneJobSpec:
+    """A minimal job of technique Auto for Phi-3 mini."""
+    base = {
+        "model": {"preset": "phi-3-mini-4k-instruct"},
+        "dataset": {"train": {"uri": "configmap://data/train.jsonl"}},
+        "training": {"batchSize": 1, "maxSequenceLength": 512, "maxSteps": 100},
+    }
+    return FineTuneJobSpec.model_validate({**base, **fields})
+
+
+def rows(*pools: PoolOffer, **fields: Any) -> list[Row]:
+    """The table with every candidate, also those that a release does not run yet."""
+    job = spec(**fields)
+    found = []
+    for candidate in [one for one in CANDIDATES if one.only is None]:
+        technique = candidate.technique(MINI).wire()
+        asked = job.model_validate({**job.wire(), "technique": technique})
+        found += [
+            _named(row, candidate.name, candidate.quality, candidate.balanced) for row in table(asked, MINI, pools)
+        ]
+    return found
+
+
+def _named(row: Row, name: str, quality: float, balanced: int) -> Row:
+    values = {field: getattr(row, field) for field in row.__dataclass_fields__}
+    return Row(**{**values, "name": name, "quality": quality, "balanced": balanced})
+
+
+@pytest.mark.parametrize(
+    ("goal", "name"),
+    [
+        (Goal.BALANCED, "LoRA"),
+        (Goal.LOWEST_COST, "LoRA-r8"),
+        (Goal.LOWEST_MEMORY, "QLoRA-r8"),
+        (Goal.BEST_QUALITY, "rsLoRA-r64"),
+    ],
+)
+def test_each_goal_has_its_technique_where_all_fits(goal: Goal, name: str) -> None:
+    """With room for everything the goal alone decides, and the first reason names it."""
+    choice = choose_row(rows(HUGE), goal)
+    assert choice is not None
+    assert choice.row.name == name
+    assert f"goal {goal}" in choice.reasons[0]
+
+
+def test_fewest_parameters_is_what_the_counts_say() -> None:
+    """The chosen row trains fewer weights than any other."""
+    every = rows(HUGE)
+    choice = choose_row(every, Goal.FEWEST_PARAMETERS)
+    assert choice is not None
+    assert choice.row.trained == min(row.trained for row in every)
+
+
+def test_quantisation_is_the_way_out_only_where_nothing_else_fits() -> None:
+    """On a pool that holds 4-bit weights but no others QLoRA is chosen, and the reason gives what LoRA would need."""
+    every = rows(PoolOffer("small", PoolClass.GPU, 64 * GIB, 16 * GIB))
+    choice = choose_row(every, Goal.BALANCED)
+    assert choice is not None
+    assert choice.row.name == "QLoRA"
+    assert any("Without quantisation nothing fits: LoRA needs" in reason for reason in choice.reasons)
+
+
+def test_nothing_fits_a_pool_that_is_too_small() -> None:
+    """No row, no choice; and the settled technique says what to lower."""
+    tiny = PoolOffer("tiny", host_bytes=GIB)
+    assert choose_row(rows(tiny), Goal.BALANCED) is None
+    assert "nothing fits" in settle(spec(), MINI, (tiny,)).reasons[0]
+
+
+def test_the_lowest_cost_is_the_cheapest_whole_run() -> None:
+    """A GPU that costs three times as much an hour and is 300 times as fast is cheaper for the run."""
+    choice = choose_row(rows(HUGE, GPU), Goal.LOWEST_COST)
+    assert choice is not None
+    costs = {row.pool.name: row.spending.cost for row in rows(HUGE, GPU) if row.name == choice.row.name}
+    assert choice.row.pool.name == min(costs, key=lambda name: costs[name] or 0)
+    assert choice.row.spending.cost is not None
+
+
+def test_a_pool_that_is_too_small_is_named() -> None:
+    """Where one pool is left out, the reason says which."""
+    choice = choose_row(rows(SMALL, HUGE), Goal.BALANCED)
+    assert choice is not None
+    assert choice.row.pool.name == "cpu-big"
+    assert any("cpu-small would be too small" in reason for reason in choice.reasons)
+
+
+def test_a_pool_of_unknown_size_neither_fits_nor_not() -> None:
+    """Nothing is made up: fits is unknown, time and cost are unknown, and the row can still be chosen."""
+    found = rows(PoolOffer("dark"))
+    assert {row.fits for row in found} == {None}
+    assert {row.spending.seconds for row in found} == {None}
+    assert choose_row(found, Goal.BALANCED) is not None
+
+
+def test_time_follows_the_tokens_of_the_data() -> None:
+    """Twice the tokens take twice as long; without data and steps the time is unknown."""
+    open_ended = {"batchSize": 1, "maxSequenceLength": 512}
+    once, twice = (
+        table(spec(training=open_ended), MINI, (HUGE,), DataSize(100, tokens))[0].spending.seconds
+        for tokens in (10_000, 20_000)
+    )
+    assert once is not None
+    assert twice == pytest.approx(2 * once)
+    assert table(spec(training=open_ended), MINI, (HUGE,))[0].spending.seconds is None
+
+
+def test_only_what_this_release_runs_is_offered() -> None:
+    """No candidate of the table is refused by name when the job is checked."""
+    offered = candidates_for(spec(), MINI)
+    assert {"LoRA", "rsLoRA-r64"} <= {one.name for one, _ in offered if one is not None}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"export": {"format": "Adapter"}}, {"distribution": {"strategy": "DeepSpeed", "workers": 2, "zeroStage": 3}}],
+)
+def test_what_is_offered_passes_the_checks(fields: dict[str, Any]) -> None:
+    """Every technique that Auto may choose would be accepted if the job asked for it."""
+    job = spec(**fields)
+    offered = [technique for _, technique in candidates_for(job, MINI)]
+    assert offered
+    assert not [problem for one in offered for problem in refusals(job.model_copy(update={"technique": one}))]
+
+
+def test_a_recorded_choice_stays() -> None:
+    """What an earlier plan chose is kept whatever the pools have become."""
+    assert settle(spec(), MINI, (PoolOffer("tiny", host_bytes=GIB),), recorded="rsLoRA-r64").name == "rsLoRA-r64"
+
+
+@pytest.mark.parametrize("goal", list(Goal))
+def test_an_unknown_model_has_a_technique_for_every_goal(goal: Goal) -> None:
+    """Where the model's size is not known the reason says so."""
+    found = settle(spec(technique={"type": "Auto", "goal": goal}), None)
+    assert "not known yet" in found.reasons[0]
+
+
+def test_a_rank_is_at_most_the_narrowest_layer() -> None:
+    """A candidate's rank is lowered to what the model can take, and its scale with it."""
+    narrow = MINI.model_copy(update={"num_attention_heads": 32, "hidden_size": 32, "num_key_value_heads": 32})
+    for candidate in CANDIDATES:
+        lora = candidate.technique(narrow).lora
+        assert lora is None or lora.rank <= 32

@@ -1,0 +1,80 @@
+"""Tests of time and cost: values worked out by hand, and what stays unknown."""
+
+from typing import Any
+
+import pytest
+
+from tunesmith_api.catalog import find_preset
+from tunesmith_api.enums import PoolClass
+from tunesmith_api.finetunejob import FineTuneJobSpec, TechniqueSpec
+from tunesmith_api.planner import Spending, Workload, spending
+from tunesmith_api.planner.throughput import UTILISATION, flops_per_token, slowdown, training_tokens
+from tunesmith_api.shapes import linear_weights
+
+MINI = find_preset("phi-3-mini-4k-instruct").architecture
+FULL = TechniqueSpec.model_validate({"type": "Full"})
+LORA = TechniqueSpec.model_validate({"type": "LoRA", "lora": {"rank": 1, "alpha": 2}})
+WORK = Workload(batch_size=2, sequence_length=100)
+
+
+def spec(**training: Any) -> FineTuneJobSpec:
+    """A job with some hyperparameters."""
+    data = {"train": {"uri": "configmap://data/train.jsonl"}}
+    return FineTuneJobSpec.model_validate(
+        {"model": {"preset": "tiny-phi3"}, "dataset": data, "training": {"batchSize": 2, **training}}
+    )
+
+
+def test_full_tuning_takes_six_operations_a_weight_and_an_adapter_four() -> None:
+    """Kaplan et al. 2020, section 2.1; attention adds 12 x layers x half the length x width."""
+    weights = linear_weights(MINI) + 32064 * 3072
+    attention = 12 * 32 * 50 * 3072
+    assert flops_per_token(MINI, FULL, WORK) == 6 * weights + attention
+    assert flops_per_token(MINI, LORA, WORK) == pytest.approx(4 * weights + attention, rel=0.002)
+
+
+def test_time_is_operations_over_arithmetic() -> None:
+    """Tokens times operations, over the share of the pool's arithmetic that training reaches; cost by the hour."""
+    found = spending(
+        MINI, FULL, WORK, tokens=1000, teraflops=1, device_class=PoolClass.CPU, price_per_hour=7.2, nodes=2
+    )
+    seconds = 1000 * flops_per_token(MINI, FULL, WORK) / (1e12 * UTILISATION[PoolClass.CPU] * 2)
+    assert found.seconds == pytest.approx(seconds)
+    assert found.cost == pytest.approx(seconds / 3600 * 7.2 * 2)
+
+
+def test_what_is_not_known_stays_unknown() -> None:
+    """No arithmetic, no time; no price, no cost."""
+
+    def told(**known: Any) -> Spending:
+        base = {"tokens": 10, "teraflops": 1.0, "price_per_hour": 1.0}
+        return spending(MINI, LORA, WORK, device_class=PoolClass.CPU, **{**base, **known})
+
+    assert told(teraflops=None) == Spending(10)
+    assert told(price_per_hour=None).cost is None
+    assert (told(tokens=None).seconds, told(tokens=None).tokens_per_second) != (None, None)
+    assert told(tokens=None).seconds is None
+
+
+@pytest.mark.parametrize(
+    ("training", "tokens", "rows", "expected"),
+    [
+        ({"epochs": 3}, 1000, 10, 3000),
+        ({"epochs": 3, "maxSteps": 5}, 1000, 10, 5 * 2 * 100),
+        ({"maxSteps": 5, "gradientAccumulationSteps": 4}, None, None, 5 * 2 * 4 * 100),
+        ({"epochs": 3}, None, None, None),
+    ],
+)
+def test_tokens_of_a_training(
+    training: dict[str, Any], tokens: int | None, rows: int | None, expected: int | None
+) -> None:
+    """Epochs over the data, at most what the steps see; rows as long as can be where the data is not known."""
+    assert training_tokens(spec(**training), WORK, tokens, rows) == expected
+
+
+def test_quantised_and_decomposed_weights_cost_time() -> None:
+    """DoRA and QLoRA are slower than LoRA, and DoRA on QLoRA slower than both."""
+    dora = TechniqueSpec.model_validate({"type": "DoRA"})
+    qlora = TechniqueSpec.model_validate({"type": "QLoRA"})
+    both = TechniqueSpec.model_validate({"type": "QLoRA", "lora": {"weightDecomposed": True}})
+    assert slowdown(LORA) == 1 < slowdown(dora) < slowdown(qlora) < slowdown(both)

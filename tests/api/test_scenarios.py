@@ -1,0 +1,64 @@
+"""Tests of the scenario matrix and its page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.scenario_page import scenario_page
+from tunesmith_api.scenarios import SCENARIOS, YES_BELOW, Approach, Measure, adapted
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLES = [example for scenario in SCENARIOS for example in scenario.examples]
+RESULTS = {"parameters": 7e6, "tasks": {"translation": {"LoRA": {"base": 0.5, "tuned": 91.0}}}, "goals": {}}
+
+
+def test_the_first_five_rows_claim_every_approach() -> None:
+    """Tasks are served by all six approaches; goals by some."""
+    assert [len(scenario.claims) for scenario in SCENARIOS] == [6] * 5 + [4, 4, 3, 3]
+    assert {scenario.goal for scenario in SCENARIOS if scenario.goal} == set(Measure) == set(YES_BELOW)
+
+
+@pytest.mark.parametrize("approach", Approach)
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_cell_is_a_job(example: str, approach: Approach) -> None:
+    """Each example's job by each approach keeps the contract and names that approach's technique."""
+    spec = yaml.safe_load((REPOSITORY / "examples" / example / "job.yaml").read_text())["spec"]
+
+    job = FineTuneJobSpec.model_validate(adapted(spec, approach))
+
+    expected = {Approach.DEEPSPEED: "Full", Approach.ZERO: "Full"}.get(approach, approach.value)
+    assert job.technique.type == expected
+
+
+def page(results: dict[str, Any]) -> dict[str, str]:
+    """The page's rows by their first cell."""
+    rows = [line.strip("|").split("|") for line in scenario_page(results).splitlines() if line.startswith("| **")]
+    return {row[0].strip(): " | ".join(cell.strip() for cell in row[1:]) for row in rows}
+
+
+def test_a_cell_shows_claim_and_measurement() -> None:
+    """A measured task shows before and after; one that was not measured says so."""
+    row = next(text for name, text in page(RESULTS).items() if "translation" in name and "bleu" in name)
+
+    assert row.startswith("yes; 0.5 → 91 | yes; not measured")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "cell"), [(0.5, "no; **0.50: measured yes**"), (0.95, "no; 0.95"), (1.2, "no; 1.20")]
+)
+def test_a_goal_that_disagrees_with_its_claim_says_so(ratio: float, cell: str) -> None:
+    """LoRA is not said to save memory; a measurement below the bound contradicts that in bold."""
+    results = RESULTS | {"goals": {"memory": {"LoRA": ratio}}}
+
+    assert page(results)["**Less memory**"].startswith(cell + " |")
+
+
+def test_the_committed_page_is_the_generated_one() -> None:
+    """docs/scenarios.md is what the results beside it give."""
+    results = json.loads((REPOSITORY / "docs" / "scenarios.json").read_text())
+
+    assert (REPOSITORY / "docs" / "scenarios.md").read_text() == scenario_page(results)

@@ -1,0 +1,98 @@
+"""Real servers for tests, on the loopback only: built or installed once from pinned files, kept by their content."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import tools
+from cluster.layout import cache_dir
+
+HERE = Path(__file__).parent
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether something accepts connections."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def running(argv: list[str], port: int, log: Path, *, host: str = "127.0.0.1", **env: str) -> Iterator[str]:
+    """A server, from when it is ready to the end; yields its address."""
+    with log.open("w") as output:
+        process = subprocess.Popen(argv, stdout=output, stderr=output, env={**os.environ, **env})
+        try:
+            deadline = time.monotonic() + 120
+            while not listens(port, host):
+                assert process.poll() is None, f"{argv[0]} ended:\n{log.read_text()[-2000:]}"
+                assert time.monotonic() < deadline, f"{argv[0]} does not listen:\n{log.read_text()[-2000:]}"
+                time.sleep(0.05)
+            yield f"http://{host}:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def kept(folder: str, files: tuple[str, ...], install: Callable[[Path], None]) -> Path:
+    """What `install` puts into a folder of the cache, by the content of the files that pin it; made once."""
+    digest = hashlib.sha256(b"\0".join((HERE / folder / name).read_bytes() for name in files)).hexdigest()[:16]
+    place = cache_dir() / "test-servers" / f"{folder}-{digest}"
+    if not place.exists():
+        fresh = place.with_name(f".{place.name}.{os.getpid()}")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        install(fresh)
+        with contextlib.suppress(OSError):  # another session was faster
+            fresh.rename(place)
+    return place
+
+
+def azurite() -> list[str]:
+    """The command of Azurite, Azure Storage's emulator."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not installed; Azurite needs it")
+
+    def install(place: Path) -> None:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / "azurite" / name, place)
+        command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(place)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    place = kept("azurite", ("package.json", "package-lock.json"), install)
+    return ["node", str(place / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js")]
+
+
+def mlflow() -> str:
+    """The Python of an environment with the whole MLflow, apart from ours: it pins much that we pin otherwise."""
+
+    def install(place: Path) -> None:
+        uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+        subprocess.run([uv, "venv", "--quiet", "--relocatable", str(place / "venv")], check=True)
+        requirements = HERE / "mlflow" / "requirements.txt"
+        target = ["--python", str(place / "venv")]
+        subprocess.run([uv, "pip", "install", "--quiet", *target, "-r", str(requirements)], check=True)
+
+    return str(kept("mlflow", ("requirements.txt",), install) / "venv" / "bin" / "python")
+
+
+def program(name: str) -> str:
+    """A Go program of the pinned modules, built when it is missing."""
+    return str(tools.ensure(name))

@@ -1,0 +1,85 @@
+"""Small data sets for causal models, of words that tiny-phi3 knows: one per task, made from a seed."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+KINDS = {"light": ("lamp", "light", "window"), "warmth": ("heater", "fan", "oven"), "sound": ("radio", "tv", "phone")}
+PEOPLE = ("anna", "omar", "lucy", "peter", "maria", "ivan", "sofia", "david", "emma")
+CITIES = ("paris", "london", "berlin", "madrid", "rome", "oslo", "lisbon", "vienna")
+ROOMS = ("kitchen", "bedroom", "office", "garage", "garden", "attic")
+THINGS = ("lamp", "radio", "phone", "ticket", "coat", "ball", "camera")
+VERBS = ("bring", "find", "take", "show", "move", "call", "check", "read", "keep", "give", "ask", "change")
+NOTES = "CDEFGABcdefg"
+
+
+def classes(draw: random.Random) -> dict[str, Any]:
+    """A wish and what kind of device it is about."""
+    kind = draw.choice(list(KINDS))
+    return {"text": f"{draw.choice(VERBS)} the {draw.choice(KINDS[kind])} in the {draw.choice(ROOMS)}", "label": kind}
+
+
+def entities(draw: random.Random) -> dict[str, Any]:
+    """A sentence with a person and a city, as words with tags."""
+    words = [draw.choice(VERBS), draw.choice(PEOPLE), "in", draw.choice(CITIES)]
+    return {"tokens": words, "tags": ["O", "B-PER", "O", "B-LOC"]}
+
+
+def questions(draw: random.Random) -> dict[str, Any]:
+    """Two things in two rooms, and the question where one of them is."""
+    things, rooms = draw.sample(THINGS, 2), draw.sample(ROOMS, 2)
+    context = ". ".join(f"the {thing} is in the {room}" for thing, room in zip(things, rooms, strict=True))
+    asked = draw.randrange(2)
+    answer = {"text": rooms[asked], "answer_start": context.index(rooms[asked])}
+    return {"context": context, "question": f"where is the {things[asked]}", "answers": [answer]}
+
+
+def translations(draw: random.Random) -> dict[str, Any]:
+    """A sentence, and the same in a language that has the thing first and the verb last."""
+    verb, thing, room = draw.choice(VERBS), draw.choice(THINGS), draw.choice(ROOMS)
+    return {"source": f"{verb} the {thing} in the {room}", "target": f"{thing} at {room} to {verb}"}
+
+
+def tunes(draw: random.Random) -> dict[str, Any]:
+    """A tune of four bars of four quarters."""
+    bars = ["".join(draw.choices(NOTES, k=4)) for _ in range(4)]
+    return {"text": f"X:1\nT:a\nM:4/4\nL:1/4\nK:C\n{'|'.join(bars)}|]"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One task: its rows, and what tuning must bring.
+
+    Attributes:
+        rows: makes a row.
+        metric: what is compared.
+        least: the least value after tuning.
+        most_before: the greatest value before it.
+        spec: changes to the job.
+    """
+
+    rows: Callable[[random.Random], dict[str, Any]]
+    metric: str
+    least: float
+    most_before: float = 0.3
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    def split(self, train: int, held_out: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Training rows, and others to measure on; no row is there twice."""
+        draw = random.Random(1)
+        rows: dict[str, dict[str, Any]] = {}
+        while len(rows) < train + held_out:
+            row = self.rows(draw)
+            rows[repr(row)] = row
+        found = list(rows.values())
+        return found[:train], found[train:]
+
+
+CASES: dict[str, Case] = {
+    "TextClassification": Case(classes, "accuracy", 0.8),
+    "TokenClassification": Case(entities, "entity_f1", 0.8),
+    "QuestionAnswering": Case(questions, "f1", 0.6),
+    "Translation": Case(translations, "bleu", 60, 20),
+    "TextGeneration": Case(tunes, "parse_rate", 0.8, spec={"evaluation": {"generation": {"notation": "ABC"}}}),
+}

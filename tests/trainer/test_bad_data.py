@@ -1,0 +1,269 @@
+"""Bad data, from the file to the message: one table; each names the field, the rows, the value and the way out."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from tunesmith_api.enums import DataFormat, Task
+from tunesmith_api.finetunejob import Columns
+from tunesmith_trainer.errors import StageError
+from tunesmith_trainer.rows import Request, open_data
+from tunesmith_trainer.survey import survey
+from tunesmith_trainer.tables import Split
+
+CHAT, CLASSES, TOKENS = Task.CHAT, Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION
+ANSWERS, TRANSLATION = Task.QUESTION_ANSWERING, Task.TRANSLATION
+FIELD = "spec.dataset.train"
+
+
+def lines(*rows):
+    """Rows as JSONL."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def talk(*roles):
+    """A row of messages."""
+    return {"messages": [{"role": role, "content": "x"} for role in roles]}
+
+
+def asked(start):
+    """A row of SQuAD whose answer is said to start somewhere."""
+    return {"context": "the lamp is on", "question": "what?", "answers": {"text": ["lamp"], "answer_start": [start]}}
+
+
+def marked(*spans):
+    """A row of a text with spans."""
+    return {
+        "text": "Ada ran home",
+        "spans": [dict(zip(("start", "end", "label"), span, strict=False)) for span in spans],
+    }
+
+
+GOOD = talk("user", "assistant")
+A, B = {"text": "x", "label": "a"}, {"text": "y", "label": "b"}
+TAGGED = {"tokens": ["x"], "tags": ["B-PER"]}
+CASES = {
+    "no rows": (CHAT, "a.jsonl", b"", "is empty: it has no rows"),
+    "blank lines": (CHAT, "a.jsonl", b"\n \n", "is empty: it has no rows"),
+    "null": (CHAT, "a.jsonl", lines(GOOD, {"messages": None}), r"\(Messages\): row 2: messages is null"),
+    "empty text": (
+        CHAT,
+        "a.jsonl",
+        lines(*[{"prompt": "x", "completion": " "}] * 5),
+        r"row 1: completion is empty; row 2: .*; row 3: completion is empty; and 2 more rows$",
+    ),
+    "wrong type": (CHAT, "a.jsonl", lines({"prompt": 7, "completion": "x"}), "row 1: prompt is int, not text: 7"),
+    "wrong role order": (
+        CHAT,
+        "a.jsonl",
+        lines(GOOD, talk("assistant", "user")),
+        "row 2: roles are assistant, user; they must be user, assistant in turn",
+    ),
+    "no answer": (
+        CHAT,
+        "a.jsonl",
+        lines(talk("user")),
+        "row 1: has no answer: the last message must be the assistant's",
+    ),
+    "broken line": (CHAT, "a.jsonl", lines(GOOD) + b'{"mess\n', "row 2: is no JSON: Unterminated string"),
+    "only broken lines": (CHAT, "a.jsonl", b"oops\n", "row 1: is no JSON: Expecting value"),
+    "no object": (CHAT, "a.jsonl", lines(GOOD, [1]), r"row 2: is no JSON object: '\[1\]'"),
+    "unknown columns": (
+        CLASSES,
+        "a.jsonl",
+        lines({"sentence": "x", "class": 1}),
+        r"columns class, sentence fit no format \(LabeledText: text, label\); name them in spec.dataset.columns",
+    ),
+    "another task's format": (
+        CLASSES,
+        "a.jsonl",
+        lines({"context": "c", "question": "q", "answers": []}),
+        "SQuAD is not for task TextClassification, which takes LabeledText; use spec.task QuestionAnswering",
+    ),
+    "text without answers": (CHAT, "a.txt", b"x\n", "Text is not for task Chat, .*; use spec.task TextGeneration"),
+    "label missing": (CLASSES, "a.jsonl", lines(A, {"text": "y"}, B), "row 2: has no column 'label'"),
+    "label null": (CLASSES, "a.jsonl", lines(A, B, {"text": "y", "label": None}), "row 3: label is null"),
+    "one class only": (CLASSES, "a.jsonl", lines(A, A), "every row has the label 'a'; .* needs two classes or more"),
+    "one label and lists": (
+        CLASSES,
+        "a.jsonl",
+        lines(A, B, {"text": "z", "label": ["a"]}),
+        "row 1 has one label, row 3 has a list of labels; write all rows alike",
+    ),
+    "text as label": (
+        CLASSES,
+        "a.jsonl",
+        lines(*({"text": "x", "label": f"l{n}"} for n in range(10_001))),
+        "has more than 10000 labels; is spec.dataset.columns.label a text",
+    ),
+    "tags and tokens differ": (
+        TOKENS,
+        "a.jsonl",
+        lines(TAGGED, {"tokens": ["x", "y"], "tags": ["O"]}),
+        "row 2: tags has 1 entries, tokens has 2; each token needs one tag",
+    ),
+    "no BIO name": (
+        TOKENS,
+        "a.jsonl",
+        lines({"tokens": ["x", "y"], "tags": ["B-PER", "PER"]}),
+        r"row 1: tags\[1\] is 'PER', which is neither O nor B-name nor I-name",
+    ),
+    "BIO and plain names": (
+        TOKENS,
+        "a.jsonl",
+        lines(TAGGED, {"tokens": ["x"], "tags": ["O"]}, {"tokens": ["x"], "tags": ["PER"]}),
+        "row 1 has tags B-name and I-name, row 3 has plain tag names; write all rows alike",
+    ),
+    "no entity": (TOKENS, "a.jsonl", lines({"tokens": ["x"], "tags": ["O"]}), "no row has an entity: every tag is O"),
+    "unbalanced CoNLL": (
+        TOKENS,
+        "a.conll",
+        b"Ada NNP B-PER\n\nran VB O\nhome O\n",
+        "row 2: line 4 has 2 columns, the first line has 3",
+    ),
+    "CoNLL without tags": (
+        TOKENS,
+        "a.conll",
+        b"Ada\nran\n",
+        "row 1: line 1 has one column; a token and its tag are two",
+    ),
+    "span outside": (
+        TOKENS,
+        "a.jsonl",
+        lines(marked((8, 13, "LOC"))),
+        r"row 1: spans\[0\] runs from 8 to 13, outside the text of 12 characters",
+    ),
+    "spans overlap": (
+        TOKENS,
+        "a.jsonl",
+        lines(marked((0, 3, "PER")), marked((4, 7, "X"), (0, 5, "Y"))),
+        "row 2: spans: Y 0-5 and X 4-7 overlap; keep one of them",
+    ),
+    "answer elsewhere": (
+        ANSWERS,
+        "a.jsonl",
+        lines(asked(4), asked(5)),
+        r"row 2: answers\[0\].answer_start is 5, where the context has 'amp ', not 'lamp'; it stands at 4",
+    ),
+    "question without text": (
+        ANSWERS,
+        "a.json",
+        json.dumps({"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "", "answers": []}]}]}]}).encode(),
+        "row 1: question is empty",
+    ),
+    "TSV without a column": (
+        TRANSLATION,
+        "a.tsv",
+        b"source\ttarget\na\tb\nonly\n",
+        r"row 2: has fewer fields than the header \(1, not 2\); write one tab between two columns",
+    ),
+    "TSV without a header": (TRANSLATION, "a.tsv", b"hi\thallo\nyes\tja\n", "columns hallo, hi fit no format"),
+    "no direction": (
+        TRANSLATION,
+        "a.jsonl",
+        lines({"translation": {"en": "a", "de": "b"}}),
+        "row 1: translation has de, en; name the direction in columns.source and columns.target",
+    ),
+    "nothing translated": (TRANSLATION, "a.po", b'msgid "a"\nmsgstr ""\n', "is empty: it has no rows"),
+    "not UTF-8": (
+        CHAT,
+        "a.jsonl",
+        lines(GOOD) + b"\xff\n",
+        "a.jsonl is not UTF-8: byte 0xff at offset .*, row 2; save it",
+    ),
+    "UTF-16": (CHAT, "a.jsonl", "{}".encode("utf-16"), "not UTF-8: byte 0xff at offset 0, row 1; save it as UTF-8"),
+    "cut gzip": (
+        CHAT,
+        "a.jsonl.gz",
+        gzip.compress(lines(*[GOOD] * 99))[:50],
+        "a.jsonl.gz is a broken gzip file: .*; copy",
+    ),
+    "broken Parquet": (
+        CHAT,
+        "a.parquet",
+        b"PAR1 and no more",
+        "a.parquet is a broken Parquet file: .*; copy or write it",
+    ),
+    "broken Arrow": (CHAT, "a.arrow", b"ARROW1 and no more", "a.arrow is a broken Arrow file: .*; copy or write it"),
+}
+
+
+def look(path, task, columns=None, labels=None, field=FIELD):
+    """Check a data set as the stage does."""
+    request = Request(field, path, Split.TRAIN, task, DataFormat.AUTO, columns or Columns())
+    return survey(open_data(request), labels)
+
+
+@pytest.mark.parametrize(("task", "name", "content", "message"), CASES.values(), ids=CASES)
+def test_bad_data_are_refused_by_name(tmp_path, task, name, content, message):
+    """Whatever is wrong, the message says where and what to do."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(StageError) as raised:
+        look(tmp_path / name, task)
+    assert re.search(message, str(raised.value)), raised.value
+    assert FIELD in str(raised.value) or name in str(raised.value)
+
+
+def test_rows_of_several_files_are_named_with_their_file(tmp_path):
+    """A row's number alone would not say where it is; the path is the one below the data set's folder."""
+    for name, rows in (("a/x.jsonl", [GOOD]), ("b/x.jsonl", [GOOD, talk("user")])):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(lines(*rows))
+    with pytest.raises(StageError, match=r"spec\.dataset\.train \(Messages\): b/x\.jsonl row 2: has no answer"):
+        look(tmp_path, CHAT)
+
+
+def test_an_evaluation_class_must_be_on_a_training_row(tmp_path):
+    """A class that was never seen cannot be learnt, so its rows are told."""
+    (tmp_path / "a.jsonl").write_bytes(lines(A, B, {"text": "z", "label": "c"}))
+    message = r"evaluation \(LabeledText\): row 3: label 'c' is on no training row, .*; those have a, b"
+    with pytest.raises(StageError, match=message):
+        look(tmp_path / "a.jsonl", CLASSES, labels=("a", "b"), field="spec.dataset.evaluation")
+    assert look(tmp_path / "a.jsonl", CLASSES, labels=("a", "b", "c")).examples == 3
+
+
+def test_an_evaluation_may_have_one_class(tmp_path):
+    """What cannot be trained on can still be measured on."""
+    (tmp_path / "a.jsonl").write_bytes(lines(A))
+    assert look(tmp_path / "a.jsonl", CLASSES, labels=("a", "b")).examples == 1
+
+
+CATALOGUE = b"""
+msgid "a"
+msgstr "b"
+
+#, fuzzy
+msgid "c"
+msgstr "d"
+
+msgid "e"
+msgstr ""
+
+msgid "f"
+msgstr ""
+"""
+
+
+def test_skipped_entries_are_warned_of(tmp_path):
+    """Fuzzy and untranslated entries of a catalogue are left out, and counted with their numbers."""
+    (tmp_path / "de.po").write_bytes(CATALOGUE)
+    found = look(tmp_path / "de.po", TRANSLATION)
+    assert found.examples == 1
+    assert found.warnings == (
+        "spec.dataset.train: 1 rows skipped, fuzzy entries: row 2",
+        "spec.dataset.train: 2 rows skipped, untranslated entries: rows 3, 4",
+    )
+
+
+def test_classes_are_listed_by_name(tmp_path):
+    """Labels are sorted, so that their numbers do not depend on the order of the rows."""
+    (tmp_path / "a.jsonl").write_bytes(lines(B, A))
+    found = look(tmp_path / "a.jsonl", CLASSES)
+    assert (found.labels, found.multiple) == (("a", "b"), False)
+    (tmp_path / "b.jsonl").write_bytes(lines({"text": "x", "labels": ["b"]}, {"text": "y", "labels": []}))
+    found = look(tmp_path / "b.jsonl", CLASSES)
+    assert (found.labels, found.multiple) == (("b",), True)
+    (tmp_path / "c.conll").write_bytes(b"x B-PER\ny I-PER\n\nz I-LOC\n")
+    assert look(tmp_path / "c.conll", TOKENS).labels == ("LOC", "PER")

@@ -1,0 +1,277 @@
+"""Registries against a real one (distribution), open and with a login: artifacts, images, digests, cut lines."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cutter import cutter
+
+import servers
+from tunesmith_api import JobConfig, parse_uri
+from tunesmith_trainer.artifacts import fetch_artifact
+from tunesmith_trainer.credentials import Credentials
+from tunesmith_trainer.errors import BadConfigError, InputNotFoundError, OutputNotWritableError, ServiceUnavailableError
+from tunesmith_trainer.image import layers_of
+from tunesmith_trainer.publish import publish_output
+from tunesmith_trainer.registry import Repository, open_repository
+from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE, Retry
+
+pytestmark = pytest.mark.timeout(900)  # the first run builds the registry
+
+WORD = "a-very-secret-word"
+#: The word as bcrypt keeps it, the only form that the registry takes.
+HASHED = "$2b$04$abcdefghijklmnopqrstuuCFNb19483qy.Kltm94VzyefzSNmfGRC"
+QUICK = Retry(attempts=3, first_seconds=0.01)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A running registry: its host with the port."""
+
+    host: str
+
+    def repository(self, path: str, **values: str) -> Repository:
+        """A repository to read from, with the values of a secret."""
+        location = parse_uri(f"oci://{self.host}/{path}")
+        credentials = Credentials("login", values)
+        return open_repository(location, credentials, QUICK, field="spec.model.uri", refusal=InputNotFoundError)
+
+    def push(self, path: str, content: bytes, kind: str = "application/octet-stream") -> str:
+        """Upload a blob (or a manifest, if the path names one) and return its digest."""
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        if "/manifests/" in path:
+            httpx.put(
+                f"http://{self.host}/v2/{path}", content=content, headers={"Content-Type": kind}
+            ).raise_for_status()
+            return digest
+        begun = httpx.post(f"http://{self.host}/v2/{path}/blobs/uploads/")
+        address = httpx.URL(begun.headers["Location"]).copy_merge_params({"digest": digest})
+        httpx.put(address, content=content)
+        return digest
+
+
+def serve(folder: Path, auth: str = "") -> Any:
+    """A registry whose configuration has some more lines."""
+    port = servers.free_port()
+    (folder / "config.yml").write_text(
+        "version: 0.1\nlog: {level: error}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}"
+    )
+    argv = [servers.program("registry"), "serve", str(folder / "config.yml")]
+    return servers.running(argv, port, folder / "log", OTEL_TRACES_EXPORTER="none")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A registry that anybody may use."""
+    with serve(tmp_path_factory.mktemp("registry")) as url:
+        yield Place(url.removeprefix("http://"))
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A registry that asks for a login."""
+    folder = tmp_path_factory.mktemp("locked")
+    (folder / "htpasswd").write_text(f"team:{HASHED}\n")
+    with serve(folder, f"auth: {{htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}}}\n") as url:
+        yield Place(url.removeprefix("http://"))
+
+
+@pytest.fixture
+def output(tmp_path: Path, job: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobConfig]:
+    """`output(host, path, **values)`: a job whose output is there, with a secret of some values."""
+    monkeypatch.setenv(FIRST_WAIT_VARIABLE, "0.01")
+    monkeypatch.setenv(ATTEMPTS_VARIABLE, "2")
+
+    def make(host: str, path: str, **values: str) -> JobConfig:
+        spec: dict[str, Any] = {"uri": f"oci://{host}/{path}"}
+        secrets = {}
+        if values:
+            secret = tmp_path / "secret"
+            secret.mkdir(exist_ok=True)
+            for key, value in values.items():
+                (secret / key).write_text(value)
+            spec["secretRef"], secrets = {"name": "login"}, {"login": str(secret)}
+        return JobConfig.model_validate(job(output=spec) | {"secrets": secrets})
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model folder with files small and large, and one below."""
+    found = tmp_path / "export"
+    (found / "more").mkdir(parents=True)
+    for name, size in {"model.onnx": 1000, "model.onnx.data": 9 << 20, "a.json": 10, "more/b.json": 7}.items():
+        (found / name).write_bytes(os.urandom(size))
+    return found
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder."""
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_published_folder_is_read_back(registry: Place, output: Any, folder: Path, tmp_path: Path) -> None:
+    """The URI names the manifest by its digest; tag and digest both lead to the same files."""
+    uri = publish_output(output(registry.host, "team/bot:v1"), folder)
+
+    assert uri is not None
+    assert uri.startswith(f"oci://{registry.host}/team/bot@sha256:")
+    for path in ("team/bot:v1", uri.partition(f"{registry.host}/")[2]):
+        target = tmp_path / path.partition(":")[2][:8]
+        fetch_artifact(registry.repository(path), target)
+        assert content_of(target) == content_of(folder)
+
+
+def test_the_image_is_what_a_node_can_mount(registry: Place, output: Any, folder: Path) -> None:
+    """An OCI image: tar layers whose digests the configuration repeats; a large file is a layer of its own."""
+    uri = publish_output(output(registry.host, "team/image:v1"), folder)
+    digest = (uri or "").rpartition("@")[2]
+    base = f"http://{registry.host}/v2/team/image"
+    manifest = httpx.get(f"{base}/manifests/{digest}", headers={"Accept": "application/vnd.oci.image.manifest.v1+json"})
+    config = httpx.get(f"{base}/blobs/{manifest.json()['config']['digest']}").json()
+    layers = manifest.json()["layers"]
+
+    assert manifest.json()["config"]["mediaType"] == "application/vnd.oci.image.config.v1+json"
+    assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in layers]
+    names = []
+    for layer in layers:
+        assert layer["mediaType"] == "application/vnd.oci.image.layer.v1.tar"
+        with tarfile.open(fileobj=io.BytesIO(httpx.get(f"{base}/blobs/{layer['digest']}").content)) as archive:
+            names.append([(entry.name, entry.mode, entry.uid) for entry in archive])
+    assert names == [
+        [("a.json", 0o644, 0), ("model.onnx", 0o644, 0), ("more/b.json", 0o644, 0)],
+        [("model.onnx.data", 0o644, 0)],
+    ]
+
+
+def test_a_layer_says_its_size_and_digest_before_it_is_sent(folder: Path) -> None:
+    """The stream is as long as was said, and the same each time."""
+    for layer in layers_of(folder):
+        content = b"".join(layer.chunks())
+        assert len(content) == layer.size
+        assert f"sha256:{hashlib.sha256(content).hexdigest()}" == layer.digest
+
+
+def test_a_repeated_push_changes_nothing(registry: Place, output: Any, folder: Path) -> None:
+    """The same files give the same digest, whatever their times, and no layer is sent twice."""
+    with cutter(registry.host) as line:
+        config = output(f"127.0.0.1:{line.port}", "team/again:v1")
+        first = publish_output(config, folder)
+        for file in folder.rglob("*"):
+            os.utime(file, (0, 0))
+        sent = line.uploaded
+        assert publish_output(config, folder) == first
+        assert line.uploaded - sent < 20_000
+
+
+def test_a_cut_push_is_invisible_and_goes_on(registry: Place, output: Any, folder: Path) -> None:
+    """A push that is cut leaves no tag; the next run makes it whole."""
+    with cutter(registry.host) as line:
+        line.up_marks = [4 << 20, (4 << 20) + 1]
+        config = output(f"127.0.0.1:{line.port}", "team/cut:v1")
+        with pytest.raises(ServiceUnavailableError, match=r"layer sha256:.*tried \d times"):
+            publish_output(config, folder)
+        with pytest.raises(InputNotFoundError, match="does not exist"):
+            fetch_artifact(registry.repository("team/cut:v1"), folder)
+        line.up_marks = []
+        uri = publish_output(config, folder)
+    assert uri is not None
+
+
+def test_a_cut_pull_goes_on_where_it_was(registry: Place, output: Any, folder: Path, tmp_path: Path) -> None:
+    """The line is cut twice: the files are right, and little was sent again."""
+    publish_output(output(registry.host, "team/pull:v1"), folder)
+    with cutter(registry.host) as line:
+        line.down_marks = [3 << 20, 6 << 20]
+        fetch_artifact(Place(f"127.0.0.1:{line.port}").repository("team/pull:v1"), tmp_path / "back")
+        assert line.down_marks == []
+        assert line.downloaded < 12 << 20
+    assert content_of(tmp_path / "back") == content_of(folder)
+
+
+def test_files_of_an_artifact_are_read(registry: Place, tmp_path: Path) -> None:
+    """An artifact as the ORAS command line makes it: a layer per file, named by an annotation."""
+    layer = {"mediaType": "text/plain", "digest": registry.push("data/rows", b'{"text": "hi"}\n'), "size": 15}
+    layer |= {"annotations": {"org.opencontainers.image.title": "rows/train.jsonl"}}
+    empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": registry.push("data/rows", b"{}"), "size": 2}
+    manifest = {"schemaVersion": 2, "config": empty, "layers": [layer]}
+    manifest["mediaType"] = kind = "application/vnd.oci.image.manifest.v1+json"
+    registry.push("data/rows/manifests/v1", json.dumps(manifest).encode(), kind)
+
+    fetch_artifact(registry.repository("data/rows:v1"), tmp_path)
+
+    assert content_of(tmp_path) == {"rows/train.jsonl": b'{"text": "hi"}\n'}
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside"])
+def test_a_file_that_leaves_the_folder_is_refused(registry: Place, tmp_path: Path, name: str) -> None:
+    """Neither a title nor an entry of a tar may point outside."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        entry = tarfile.TarInfo(f"../{name}")
+        entry.size = 1
+        archive.addfile(entry, io.BytesIO(b"x"))
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    config = {"mediaType": kind, "digest": registry.push("bad", b"{}"), "size": 2}
+    titled = {"mediaType": "text/plain", "digest": registry.push("bad", b"x"), "size": 1}
+    titled |= {"annotations": {"org.opencontainers.image.title": name}}
+    tarred = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": len(packed.getvalue())}
+    tarred |= {"digest": registry.push("bad", packed.getvalue())}
+    for tag, layer in (("title", titled), ("tar", tarred)):
+        manifest = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer]}
+        registry.push(f"bad/manifests/{tag}", json.dumps(manifest).encode(), kind)
+        with pytest.raises(InputNotFoundError, match="is refused"):
+            fetch_artifact(registry.repository(f"bad:{tag}"), tmp_path / "in")
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_an_absent_tag_is_named(registry: Place, tmp_path: Path) -> None:
+    """The message has the URI with its tag."""
+    with pytest.raises(InputNotFoundError, match=rf"oci://{registry.host}/team/none:v9 does not exist"):
+        fetch_artifact(registry.repository("team/none:v9"), tmp_path)
+
+
+def logins(host: str) -> list[dict[str, str]]:
+    """A secret's values in each form that a login can have."""
+    word = base64.b64encode(f"team:{WORD}".encode()).decode()
+    return [
+        {"username": "team", "password": WORD},
+        {".dockerconfigjson": json.dumps({"auths": {host: {"auth": word}}})},
+        {".dockerconfigjson": json.dumps({"auths": {f"https://{host}/v2/": {"username": "team", "password": WORD}}})},
+    ]
+
+
+def test_a_login_opens_a_locked_registry(locked: Place, output: Any, folder: Path, tmp_path: Path) -> None:
+    """By name and password, or by a Secret of type kubernetes.io/dockerconfigjson."""
+    for number, values in enumerate(logins(locked.host)):
+        publish_output(output(locked.host, f"team/bot:v{number}", **values), folder)
+        fetch_artifact(locked.repository(f"team/bot:v{number}", **values), tmp_path / str(number))
+        assert content_of(tmp_path / str(number)) == content_of(folder)
+
+
+def test_a_missing_or_wrong_login_is_refused(locked: Place, output: Any, folder: Path) -> None:
+    """The message says so at once, without the word; a docker configuration for another host names the hosts it has."""
+    with pytest.raises(OutputNotWritableError, match=r"asks for a login; give spec.output.secretRef"):
+        publish_output(output(locked.host, "team/bot:v1"), folder)
+    with pytest.raises(OutputNotWritableError, match="access is denied") as caught:
+        publish_output(output(locked.host, "team/bot:v1", username="team", password="a-wrong-word"), folder)
+    assert "a-wrong-word" not in str(caught.value)
+    with pytest.raises(BadConfigError, match=r"has no login for .*; it has: ghcr.io"):
+        locked.repository("team/bot:v1", **logins("ghcr.io")[1])
+
+
+def test_a_registry_that_is_down_is_an_outage() -> None:
+    """Nothing listens there: trying again can help."""
+    with pytest.raises(ServiceUnavailableError, match=r"does not answer.*tried 3 times"):
+        Place(f"127.0.0.1:{servers.free_port()}").repository("team/bot:v1")

@@ -1,0 +1,49 @@
+"""A technique that does not merge, through the three stages: an adapter is published."""
+
+import json
+from pathlib import Path
+
+import pytest
+from peft import AutoPeftModelForCausalLM
+
+from tunesmith_api import Stage
+from tunesmith_api.reports import ExportReport
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
+
+
+def run_all(run_here, config):
+    """The export report after all stages."""
+    for stage in Stage:
+        ended = run_here(stage, config)
+        assert ended.code == 0, ended.message
+    folder = Path(config["workspace"])
+    return ExportReport.model_validate_json((folder / "export" / "export-report.json").read_text())
+
+
+def test_an_adapter_is_published_in_the_library_s_layout(job, run_here):
+    """Prompt tuning gives a folder that PEFT loads by itself, with the tokenizer, and no ONNX file."""
+    config = job(
+        training={"maxSteps": 4, "learningRate": 0.01, "batchSize": 8},
+        evaluation={"generation": {"maxSamples": 8, "maxNewTokens": 8}},
+    )
+    config["spec"] |= {
+        "technique": {"type": "PEFT", "peft": {"method": "PromptTuning"}},
+        "export": {"format": "Adapter"},
+    }
+    export = run_all(run_here, config)
+    folder = Path(config["workspace"]) / "export"
+    assert (export.parity, export.exported, export.artifact.precision) == (None, None, None)
+    assert not list(folder.glob("*.onnx"))
+    assert (folder / "tokenizer.json").read_bytes() == (MODEL / "tokenizer.json").read_bytes()
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert settings["peft_type"] == "PROMPT_TUNING"
+    settings["base_model_name_or_path"] = str(MODEL)
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    assert AutoPeftModelForCausalLM.from_pretrained(folder).active_peft_config.num_virtual_tokens == 20

@@ -1,0 +1,217 @@
+"""Trackers: a real MLflow server, a dead address, TensorBoard's files; the training waits for none of them."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import servers
+from tunesmith_api import ExitCode, JobConfig, Stage
+from tunesmith_trainer import tracking as tracking_module
+from tunesmith_trainer.errors import DivergedError, InputNotFoundError, PreemptedError
+from tunesmith_trainer.trackers import FAILED, FINISHED, KILLED, Measured, TrackedRun
+from tunesmith_trainer.tracking import END_SECONDS, Courier, tracked
+
+import_module("mlflow")  # takes seconds on a busy machine, which are not what is measured here
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.torch]  # the first run installs the server
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An MLflow server with its own store and artifacts."""
+    folder, port = tmp_path_factory.mktemp("mlflow"), servers.free_port()
+    store = ["--backend-store-uri", f"sqlite:///{folder / 'db'}", "--artifacts-destination", str(folder / "artifacts")]
+    argv = [servers.mlflow(), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": "", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with servers.running([*argv, *store], port, folder / "log", **quiet) as url:
+        yield url
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end waits until all is sent: a busy machine may need long."""
+    monkeypatch.setattr(tracking_module, "END_SECONDS", 60)
+
+
+def ask(url: str, path: str, **body: Any) -> Any:
+    """An answer of MLflow's REST API."""
+    answer = httpx.post(f"{url}/api/2.0/mlflow/{path}", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def runs(url: str, experiment: str) -> list[dict[str, Any]]:
+    """The runs of an experiment."""
+    found = httpx.get(f"{url}/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": experiment}).json()
+    return list(ask(url, "runs/search", experiment_ids=[found["experiment"]["experiment_id"]]).get("runs", []))
+
+
+def config(job: Any, *trackers: dict[str, Any]) -> JobConfig:
+    """The example's job with trackers."""
+    return JobConfig.model_validate(job(tracking=list(trackers)))
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(None, FINISHED), (DivergedError("loss is nan"), FAILED), (PreemptedError("SIGTERM"), KILLED)],
+)
+def test_a_run_ends_as_the_training_does(
+    mlflow: str, job: Any, tmp_path: Path, error: Exception | None, status: str
+) -> None:
+    """Name, parameters, numbers, files and the status are on the server; what is not finite is left out."""
+    report = tmp_path / "train-report.json"
+    report.write_text("{}")
+    told = config(job, {"type": "MLflow", "uri": mlflow, "experiment": f"ends-{status}"})
+    with contextlib.suppress(DivergedError, PreemptedError), tracked(told, [report]) as tracking:
+        tracking.log({"loss": 1.5, "grad": float("nan"), "learning_rate": None}, 1)
+        tracking.log({"loss": 0.5}, 2)
+        if error is not None:
+            raise error
+    (run,) = runs(mlflow, f"ends-{status}")
+    assert run["info"]["run_name"] == "home"
+    assert run["info"]["status"] == status
+    parameters = {one["key"]: one["value"] for one in run["data"]["params"]}
+    assert parameters["technique.lora.rank"] == "16"
+    assert {one["key"]: one["value"] for one in run["data"]["metrics"]} == {"loss": 0.5}
+    files = httpx.get(f"{mlflow}/api/2.0/mlflow/artifacts/list", params={"run_id": run["info"]["run_id"]}).json()
+    assert [one["path"] for one in files["files"]] == ["train-report.json"]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_resumed_run_is_the_same_run(mlflow: str, job: Any) -> None:
+    """After a preemption the run goes on under its identity, with the steps of both processes."""
+    told = config(job, {"type": "MLflow", "uri": mlflow, "experiment": "resumed"})
+    with contextlib.suppress(PreemptedError), tracked(told, []) as tracking:
+        tracking.log({"loss": 2.0}, 1)
+        raise PreemptedError("SIGTERM")
+    with tracked(told, [], step=1) as tracking:
+        tracking.log({"loss": 1.0}, 2)
+    (run,) = runs(mlflow, "resumed")
+    assert run["info"]["status"] == FINISHED
+    query = {"run_id": run["info"]["run_id"], "metric_key": "loss"}
+    history = httpx.get(f"{mlflow}/api/2.0/mlflow/metrics/get-history", params=query).json()["metrics"]
+    assert [(one["step"], one["value"]) for one in history] == [(1, 2.0), (2, 1.0)]
+
+
+def test_a_dead_tracker_only_warns(job: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing listens: one warning, and the end waits for a few seconds at most."""
+    caplog.set_level("WARNING", "tunesmith")
+    told = config(job, {"type": "MLflow", "uri": f"http://127.0.0.1:{servers.free_port()}"})
+    with tracked(told, []) as tracking:
+        for step in range(1000):
+            tracking.log({"loss": 1.0}, step)
+        began = time.monotonic()
+    assert time.monotonic() - began < END_SECONDS + 1
+    assert len([one for one in caplog.records if "training goes on" in one.message]) == 1
+
+
+class Slow:
+    """A tracker that hangs until it is let go, and fails as often as it is told."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures, self.got, self.go = failures, [], threading.Event()
+        self.status = ""
+
+    def start(self, run: TrackedRun) -> None:
+        """Hang."""
+        assert run is RUN
+        self.go.wait(60)
+
+    def log(self, measured: Any) -> None:
+        """Fail, or take the load."""
+        if self.failures:
+            self.failures -= 1
+            raise OSError("the password is hunter2")
+        self.got += measured
+
+    def attach(self, files: Any) -> None:
+        """Take nothing."""
+
+    def end(self, status: str) -> None:
+        """Remember the end."""
+        self.status = status
+
+
+RUN = TrackedRun("bot", "team", {}, Path("/nonexistent"))
+
+
+def test_a_tracker_that_hangs_delays_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Numbers are taken at once, and the end is not waited for longer than was said."""
+    caplog.set_level("WARNING", "tunesmith")
+    slow = Slow()
+    courier = Courier("slow", slow, RUN)
+    courier.log([Measured("loss", 1.0, 1, 0)])
+    courier.end(FINISHED, [])
+    courier.join(0.01)
+    assert slow.got == []
+    assert "gave up" in caplog.text
+    slow.go.set()
+
+
+def test_numbers_survive_a_failure_and_secrets_are_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    """What could not be sent is sent again, in order; the reason is told without the secret."""
+    caplog.set_level("WARNING", "tunesmith")
+    slow = Slow(failures=1)
+    slow.go.set()
+    courier = Courier("slow", slow, RUN, lambda text: text.replace("hunter2", "[hidden]"))
+    courier.log([Measured("loss", float(step), step, 0) for step in range(5)])
+    courier.end(FINISHED, [])
+    courier.join(30)
+    assert [one.step for one in slow.got] == [0, 1, 2, 3, 4]
+    assert slow.status == FINISHED
+    reasons = [one.fields["reason"] for one in caplog.records if hasattr(one, "fields") and "reason" in one.fields]
+    assert reasons == ["the password is [hidden]"]
+
+
+def test_a_secret_without_its_keys_is_named(job: Any, tmp_path: Path) -> None:
+    """The message says which keys a tracker's secret needs."""
+    told = job(tracking=[{"type": "MLflow", "uri": "http://127.0.0.1:1", "secretRef": {"name": "login"}}])
+    told["secrets"] = {"login": str(tmp_path)}
+    with pytest.raises(InputNotFoundError, match=r"spec.tracking\[0\].secretRef: secret 'login' has no key 'token'"):
+        tracked(JobConfig.model_validate(told), []).__enter__()
+
+
+def scalars(workspace: Path) -> dict[str, list[int]]:
+    """The steps of every curve in TensorBoard's files."""
+    events = EventAccumulator(str(workspace / "tensorboard"))
+    events.Reload()
+    return {tag: [one.step for one in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_the_train_stage_tracks(mlflow: str, job: Any, run_stage: Any, start_stage: Any, tmp_path: Path) -> None:
+    """Prepare, a preempted training and a resumed one: one finished run with every step, and event files."""
+    trackers = [{"type": "MLflow", "uri": mlflow, "experiment": "stage"}, {"type": "TensorBoard"}]
+    told = job(tracking=trackers, training={"maxSteps": 40, "checkpointEverySteps": 5})
+    told["spec"]["evaluation"]["generation"]["maxSamples"] = 0
+    assert run_stage(Stage.PREPARE, told)[0] == 0
+    with start_stage(Stage.TRAIN, told) as process:
+        log = Path(told["workspace"]) / "train-log.jsonl"
+        while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 8):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == ExitCode.PREEMPTED
+    assert [run["info"]["status"] for run in runs(mlflow, "stage")] == [KILLED]
+
+    assert run_stage(Stage.TRAIN, told)[0] == 0
+
+    (run,) = runs(mlflow, "stage")
+    assert run["info"]["status"] == FINISHED
+    query = {"run_id": run["info"]["run_id"], "metric_key": "loss"}
+    history = httpx.get(f"{mlflow}/api/2.0/mlflow/metrics/get-history", params=query).json()["metrics"]
+    assert sorted({one["step"] for one in history}) == list(range(1, 41))
+    metrics = {one["key"] for one in run["data"]["metrics"]}
+    assert {"loss", "learning_rate", "tokens_per_second", "eval_loss", "base_perplexity", "tuned_perplexity"} <= metrics
+    files = httpx.get(f"{mlflow}/api/2.0/mlflow/artifacts/list", params={"run_id": run["info"]["run_id"]}).json()
+    assert {"train-report.json", "loss.png"} <= {one["path"] for one in files["files"]}
+    assert scalars(Path(told["workspace"]))["loss"] == list(range(1, 41))
