@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv lint format generate test test-unit test-apiserver test-e2e try demo demo-down cluster cluster-down images bench clean
+.PHONY: help venv lint format generate test test-all test-extended test-unit test-apiserver test-e2e try demo demo-down cluster cluster-down images bench clean
 
 help: ## Print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,14 +42,19 @@ generate: venv ## Write crds/ and the chart's copy anew from the pydantic models
 
 test: lint test-unit test-apiserver test-e2e ## Everything: lint, unit, API server, end to end
 
+test-all: test test-extended ## Everything and the long tail
+
+test-extended: venv ## The long tail: every way to distribute, each as real processes
+	$(VENV)/bin/pytest -m "extended and not gpu"
+
 test-unit: venv ## Tests that need no cluster
-	$(VENV)/bin/pytest -m "not apiserver and not e2e and not gpu"
+	$(VENV)/bin/pytest -m "not apiserver and not e2e and not gpu and not extended"
 
 test-apiserver: venv ## Tests against a real etcd and API server with kwok nodes
-	$(VENV)/bin/pytest -m "apiserver and not e2e"
+	$(VENV)/bin/pytest -m "apiserver and not e2e and not extended"
 
 test-e2e: venv ## Tests on a real Kubernetes node: images, chart, jobs, endpoints, failures
-	$(VENV)/bin/pytest e2e/tests -m e2e
+	$(VENV)/bin/pytest e2e/tests -m "e2e and not extended"
 
 try: venv ## Fine-tune, export and serve the example on this machine; no cluster, no root
 	$(VENV)/bin/tunesmith run $(EXAMPLE)/job.yaml --serve --once

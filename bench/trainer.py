@@ -28,17 +28,19 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
-from tunesmith_api.enums import Precision
-from tunesmith_api.finetunejob import GenerationSpec, LoraSpec, TrainingSpec
+from tunesmith_api.enums import Precision, TechniqueType
+from tunesmith_api.finetunejob import GenerationSpec, LoraSpec, TechniqueSpec, TrainingSpec
+from tunesmith_trainer.adapters import Adaptation, adapt
 from tunesmith_trainer.batches import LengthBucketSampler
+from tunesmith_trainer.completion import CompletionRecipe
 from tunesmith_trainer.encode import IGNORED, EncodedRow
 from tunesmith_trainer.evaluate import Evaluator
 from tunesmith_trainer.loop import LoopPlan, TuningTrainer
 from tunesmith_trainer.loss import collate
-from tunesmith_trainer.model import add_lora
 from tunesmith_trainer.precision import choose_precision, probe_device
 
 TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+LORA = Adaptation(TechniqueSpec(type=TechniqueType.LORA, lora=LoraSpec(rank=16)), TARGETS)
 BATCH = 8
 LEARNING_RATE = 2e-4
 
@@ -95,9 +97,9 @@ def ours(size: Size, rows: list[EncodedRow], precision: Precision) -> float:
     spec = TrainingSpec(batch_size=BATCH, learning_rate=LEARNING_RATE, checkpoint_every_steps=10**6)
     with tempfile.TemporaryDirectory() as folder:
         plan = LoopPlan(spec, size.steps, precision, device, Path(folder))
-        model = add_lora(make_model(size).to(device.name), LoraSpec(rank=16), TARGETS)
+        model = adapt(make_model(size).to(device.name), LORA)
         evaluator = Evaluator([], tokenizer_of(size), GenerationSpec(), frozenset({2}), 1024)
-        trainer = TuningTrainer(model, plan, rows, evaluator)
+        trainer = TuningTrainer(model, plan, rows, CompletionRecipe("bench", Path(folder), evaluator))
         trainer.args.save_strategy = trainer.args.eval_strategy = "no"
         trainer.args.eval_on_start = False
         return timed(trainer.train)
@@ -106,7 +108,7 @@ def ours(size: Size, rows: list[EncodedRow], precision: Precision) -> float:
 def by_hand(size: Size, rows: list[EncodedRow], precision: Precision) -> float:
     """Seconds of a plain torch loop on the same batches: same loss, optimizer, clipping and autocast."""
     device = probe_device().name
-    model = add_lora(make_model(size).to(device), LoraSpec(rank=16), TARGETS).train()
+    model = adapt(make_model(size).to(device), LORA).train()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0)
     order = list(LengthBucketSampler([len(row.input_ids) for row in rows], BATCH, 42))
@@ -152,7 +154,7 @@ def trl_defaults(size: Size, rows: list[EncodedRow], _precision: Precision) -> f
             save_strategy="no",
             dataloader_pin_memory=not on_cpu,
         )
-        model = add_lora(make_model(size), LoraSpec(rank=16), TARGETS)
+        model = adapt(make_model(size), LORA)
         trainer = SFTTrainer(model, args=arguments, train_dataset=data, processing_class=tokenizer_of(size))
         trainer.remove_callback(PrinterCallback)
         return timed(trainer.train)

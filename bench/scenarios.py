@@ -1,0 +1,186 @@
+"""Measure the scenario matrix: every approach on every example against its base model, and the goals as ratios.
+
+python bench/scenarios.py                     # prints the cells as they come
+python bench/scenarios.py --write             # and writes docs/scenarios.json and docs/scenarios.md
+python bench/scenarios.py --example translation --approach LoRA
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from tunesmith_api import FineTuneJob, JobConfig
+from tunesmith_api.enums import Metric
+from tunesmith_api.finetunejob import Scores
+from tunesmith_api.reports import TRAIN_REPORT, TrainReport
+from tunesmith_api.scenario_page import scenario_page
+from tunesmith_api.scenarios import SCENARIOS, Approach, Measure, adapted
+from tunesmith_cli.folder import RunFolder
+from tunesmith_cli.local_job import local_job
+
+REPOSITORY = Path(__file__).parents[1]
+RESULTS = REPOSITORY / "docs" / "scenarios.json"
+PAGE = REPOSITORY / "docs" / "scenarios.md"
+FULL = {"technique": {"type": "Full"}}
+#: Shape of the model that the goals are measured on: large enough that weights and not libraries fill the memory.
+LAYERS, WIDTH, STEPS = 8, 768, 6
+
+
+def examples() -> dict[str, Metric]:
+    """Every example of the matrix and its metric."""
+    return {example: metric for scenario in SCENARIOS for example, metric in scenario.examples.items()}
+
+
+def train(spec: dict[str, Any], origin: Path, folder: Path) -> TrainReport:
+    """Prepare and train a job on this machine; the report of the training."""
+    manifest = {"apiVersion": "tunesmith.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "cell"}}
+    run = RunFolder(folder)
+    config = local_job(FineTuneJob.model_validate(manifest | {"spec": spec}), origin, run, {}).config
+    for stage in ("prepare", "train"):
+        run_stage(stage, config, folder)
+    return TrainReport.model_validate_json((Path(config.workspace) / TRAIN_REPORT).read_text())
+
+
+def run_stage(stage: str, config: JobConfig, folder: Path) -> None:
+    """Run a stage as a process; its output is shown when it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "job.json").write_text(config.model_dump_json(by_alias=True, exclude_none=True))
+    command, environment = stage_command(stage, folder), stage_environment(folder)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{stage} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+
+
+def stage_command(stage: str, folder: Path) -> list[str]:
+    """The command of a stage whose job config lies in a folder."""
+    return [sys.executable, "-m", "tunesmith_trainer", stage, "--config", str(folder / "job.json")]
+
+
+def stage_environment(folder: Path) -> dict[str, str]:
+    """The environment of a stage on this machine."""
+    return os.environ | {
+        "TUNESMITH_MODELS": str(REPOSITORY / "examples" / "models"),
+        "TUNESMITH_TERMINATION_LOG": str(folder / "termination.json"),
+        "TUNESMITH_PROGRESS_PORT": "0",
+    }
+
+
+def task_cell(example: str, metric: Metric, approach: Approach) -> dict[str, float]:
+    """The metric of an example's job by one approach, before and after."""
+    origin = REPOSITORY / "examples" / example
+    spec = yaml.safe_load((origin / "job.yaml").read_text())["spec"]
+    spec["evaluation"].pop("gates", None)
+    spec.pop("serve", None)
+    with tempfile.TemporaryDirectory() as folder:
+        report = train(adapted(spec, approach), origin, Path(folder))
+    return {"base": value(report.base, metric), "tuned": value(report.tuned, metric)}
+
+
+def value(scores: Scores, metric: Metric) -> float:
+    """One metric of some scores."""
+    found = getattr(scores, metric)
+    if found is None:
+        raise SystemExit(f"{metric} was not measured: {scores}")
+    return float(found)
+
+
+def better(metric: Metric, cell: dict[str, float]) -> bool:
+    """Whether the tuned model is better than its base."""
+    return cell["tuned"] < cell["base"] if metric is Metric.PERPLEXITY else cell["tuned"] > cell["base"]
+
+
+def make_model(folder: Path) -> int:
+    """A random Phi-3 with the tiny one's tokenizer; the number of its parameters."""
+    import torch  # noqa: PLC0415 - seconds that the tasks alone do not need
+    from transformers import Phi3Config, Phi3ForCausalLM  # noqa: PLC0415 - as above
+
+    tiny = REPOSITORY / "examples" / "models" / "tiny-phi3"
+    shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    config = json.loads((tiny / "config.json").read_text())
+    shape = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": LAYERS}
+    torch.manual_seed(0)
+    model = Phi3ForCausalLM(Phi3Config(**config | shape | {"num_attention_heads": 8, "num_key_value_heads": 8}))
+    model.save_pretrained(folder)
+    return int(model.num_parameters())
+
+
+def goal_report(model: Path, changes: dict[str, Any], processes: int, folder: Path) -> TrainReport:
+    """A few steps of the home-assistant example on the larger model."""
+    origin = REPOSITORY / "examples" / "home-assistant"
+    spec = yaml.safe_load((origin / "job.yaml").read_text())["spec"]
+    spec |= {"model": {"uri": f"file://{model}"}, "evaluation": {"generation": {"maxSamples": 0}}}
+    spec["training"] |= {"maxSteps": STEPS}
+    spec.pop("serve", None)
+    spec |= changes
+    strategy = spec.get("distribution", {}).get("strategy") or ("DDP" if processes > 1 else "None")
+    spec["distribution"] = spec.get("distribution", {}) | {"strategy": strategy, "processesPerWorker": processes}
+    spec["training"]["batchSize"] = 16 // processes
+    return train(spec, origin, folder)
+
+
+def goals() -> tuple[int, dict[str, dict[str, float]]]:
+    """The number of parameters, and each measure's ratios by approach."""
+    found: dict[str, dict[str, float]] = {measure: {} for measure in Measure}
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        parameters = make_model(root / "model")
+        full = goal_report(root / "model", FULL, 1, root / "full")
+        for approach in Approach:
+            changes = {field: part for field, part in adapted({}, approach).items() if field != "training"}
+            alone = goal_report(root / "model", changes, 1, root / f"{approach}-1")
+            pair = goal_report(root / "model", changes, 2, root / f"{approach}-2")
+            usual = pair if "distribution" in changes else alone
+            found[Measure.COST][approach] = full.tokens_per_second / usual.tokens_per_second
+            found[Measure.MEMORY][approach] = usual.peak_memory_bytes / full.peak_memory_bytes
+            found[Measure.PARAMETERS][approach] = usual.trained_parameters / full.trained_parameters
+            found[Measure.POOLED_MEMORY][approach] = pair.peak_memory_bytes / alone.peak_memory_bytes
+    return parameters, found
+
+
+def cells(only: list[str], approaches: list[Approach]) -> Iterator[tuple[str, Metric, Approach]]:
+    """The cells to measure."""
+    for example, metric in examples().items():
+        for approach in approaches:
+            if not only or example in only:
+                yield example, metric, approach
+
+
+def main() -> None:
+    """Measure, print, and write the page when asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--example", action="append", default=[], choices=examples())
+    parser.add_argument("--approach", action="append", default=[], type=Approach, choices=list(Approach))
+    parser.add_argument("--no-goals", action="store_true")
+    arguments = parser.parse_args()
+    console = Console()
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"parameters": 0, "tasks": {}, "goals": {}}
+    missed = []
+    for example, metric, approach in cells(arguments.example, arguments.approach or list(Approach)):
+        cell = task_cell(example, metric, approach)
+        results["tasks"].setdefault(example, {})[approach] = cell
+        verdict = "better" if better(metric, cell) else "NOT BETTER"
+        missed += [f"{example} by {approach}"] if verdict != "better" else []
+        console.print(f"{example} by {approach}: {metric} {cell['base']:.4g} -> {cell['tuned']:.4g} ({verdict})")
+    if not (arguments.no_goals or arguments.example or arguments.approach):
+        results["parameters"], results["goals"] = goals()
+        console.print_json(data=results["goals"])
+    if arguments.write:
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        PAGE.write_text(scenario_page(results))
+    if missed:
+        raise SystemExit(f"not better than the base model: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
