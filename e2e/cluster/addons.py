@@ -37,14 +37,14 @@ def registry_answers() -> bool:
 
 
 def dns_answers() -> bool:
-    """Whether CoreDNS knows the API server's Service."""
+    """Whether CoreDNS, asked as pods ask it (through kube-proxy), knows the API server's Service."""
     labels = (b"kubernetes", b"default", b"svc", b"cluster", b"local")
     name = b"".join(bytes([len(label)]) + label for label in labels)
     header = struct.pack(">6H", 1, 0x0100, 1, 0, 0, 0)  # RFC 1035, 4.1.1: recursion desired, one question
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(1)
         try:
-            client.sendto(header + name + struct.pack(">BHH", 0, 1, 1), (NODE_IP, DNS_PORT))
+            client.sendto(header + name + struct.pack(">BHH", 0, 1, 1), (DNS_SERVICE_IP, 53))
             answer = client.recv(512)
         except OSError:
             return False

@@ -11,6 +11,7 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 NAMESPACE = "e2e-cluster"
+EXIT_CODE = "{.status.containerStatuses[0].state.terminated.exitCode}"
 SERVE = """
 import http.server, os
 os.chdir("/data")
@@ -18,9 +19,17 @@ open("index.html", "w").write("written by UID %d" % os.getuid())
 http.server.ThreadingHTTPServer(("", 8080), http.server.SimpleHTTPRequestHandler).serve_forever()
 """
 ASK = """
-import socket, urllib.request
-socket.gethostbyname("web.e2e-cluster.svc.cluster.local")
-print(urllib.request.urlopen("http://web", timeout=10).read().decode())
+import socket, time, urllib.request
+for attempt in range(60):  # kube-proxy and CoreDNS learn of a Service a moment after the API server
+    try:
+        socket.gethostbyname("web.e2e-cluster.svc.cluster.local")
+        print(urllib.request.urlopen("http://web", timeout=10).read().decode())
+        break
+    except OSError as error:
+        last = error
+        time.sleep(1)
+else:
+    raise last
 """
 
 
@@ -56,8 +65,11 @@ def finish(cluster, made: dict[str, Any]) -> str:
     """Runs a pod to its successful end and returns what it printed."""
     create(cluster, made)
     name = f"pod/{made['metadata']['name']}"
-    wait(cluster, name, "jsonpath={.status.phase}=Succeeded")
-    return cluster.kubectl("logs", "--namespace", NAMESPACE, name)
+    wait(cluster, name, "jsonpath={.status.containerStatuses[0].state.terminated}")
+    printed = cluster.kubectl("logs", "--namespace", NAMESPACE, name)
+    code = cluster.kubectl("get", "--namespace", NAMESPACE, name, "-o", f"jsonpath={EXIT_CODE}")
+    assert code == "0", f"{name} ended with {code}:\n{printed}"
+    return printed
 
 
 @pytest.fixture(scope="module")
