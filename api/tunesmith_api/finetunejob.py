@@ -344,7 +344,7 @@ class GenerationSpec(Model):
     """How answers are generated for the metrics that need them (greedy decoding)."""
 
     max_samples: Annotated[int, Field(ge=0, le=100_000)] = 200
-    """Evaluation rows to generate for, from the first on; 0 leaves exact match out."""
+    """Evaluation rows to generate for, from the first on; 0 leaves out the metrics of answers."""
     max_new_tokens: Annotated[int, Field(ge=1, le=32768)] = 128
     """Longest answer in tokens."""
     notation: Notation | None = None

@@ -10,6 +10,7 @@ from tunesmith_api.catalog import CatalogModel, UnknownPresetError, find_preset
 from tunesmith_api.conditions import Reason
 from tunesmith_api.enums import Strategy
 from tunesmith_api.finetunejob import DistributionSpec, FineTuneJobSpec, SecretReference, TechniqueSpec
+from tunesmith_api.gated import unmeasured_gates
 from tunesmith_api.misfits import refusals
 from tunesmith_api.planner import (
     ANYWHERE,
@@ -117,8 +118,13 @@ def objections(spec: FineTuneJobSpec) -> list[Objection]:
     try:
         model = find_preset(spec.model.preset) if spec.model.preset is not None else None
     except UnknownPresetError as error:
-        return [*found, Objection(Reason.UNKNOWN_PRESET, f"spec.{error}"), *_invalid(refusals(spec))]
-    return [*found, *_invalid(misfits(spec, model) if model is not None else refusals(spec))]
+        return [*found, Objection(Reason.UNKNOWN_PRESET, f"spec.{error}"), *_invalid(_kindless(spec))]
+    return [*found, *_invalid(misfits(spec, model) if model is not None else _kindless(spec))]
+
+
+def _kindless(spec: FineTuneJobSpec) -> list[str]:
+    """What cannot work whatever kind of model it is; prepare tells the rest."""
+    return refusals(spec) + unmeasured_gates(spec)
 
 
 def _invalid(problems: list[str]) -> list[Objection]:
@@ -177,6 +183,7 @@ def misfits(spec: FineTuneJobSpec, model: CatalogModel) -> list[str]:
         tasks = ", ".join(model.tasks)
         found.append(f"spec.task: {model.name} is not made for {spec.task}; use one of {tasks}")
     found += refusals(spec, model.architecture.kind, shapes_of(model.architecture))
+    found += unmeasured_gates(spec, model.architecture.kind)
     context = model.architecture.max_position_embeddings
     length = spec.training.max_sequence_length
     if length is not None and length > context:

@@ -198,7 +198,8 @@ def test_a_resumed_run_is_exact_and_a_missed_gate_ends_with_71(tmp_path, run_her
         config = job(tmp_path / name, LESSONS["entities"], "tiny-bert", LORA)
         config["spec"]["training"] |= {"maxSteps": 12}
         config["spec"]["evaluation"] = {
-            "gates": [{"metric": "entity_f1", "min": 1.5}, {"metric": "entity_recall", "max": 2}]
+            "gates": [{"metric": "entity_f1", "min": 1.5}, {"metric": "entity_recall", "max": 2}],
+            "generation": {"maxSamples": 0},  # which an encoder does not heed: it writes no answers
         }
         assert run_here(Stage.PREPARE, config).code == 0
         if stopped:
@@ -218,6 +219,19 @@ def test_serving_an_encoder_is_refused_by_name(tmp_path, run_here):
     ended = run_here(Stage.PREPARE, job(tmp_path, LESSONS["classes"], "tiny-bert", LORA, serve={}))
     assert ended.code == ExitCode.BAD_CONFIG
     assert ended.message.startswith("spec.serve: the server runs causal models")
+
+
+def test_a_gate_on_what_an_encoder_does_not_measure_is_refused(tmp_path, run_here):
+    """Also when the rows are prepared already, with what it does measure."""
+    config = job(tmp_path, LESSONS["classes"], "tiny-bert", LORA)
+    assert run_here(Stage.PREPARE, config).code == 0
+    config["spec"]["evaluation"] = {"gates": [{"metric": "perplexity", "max": 5}]}
+    ended = run_here(Stage.PREPARE, config)
+    assert ended.code == ExitCode.BAD_CONFIG
+    assert ended.message == (
+        "spec.evaluation.gates: perplexity is not measured: task TextClassification of encoder models has accuracy,"
+        " macro_f1"
+    )
 
 
 def test_a_task_that_an_encoder_cannot_learn_is_refused(tmp_path, run_here):

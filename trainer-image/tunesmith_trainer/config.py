@@ -6,11 +6,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tunesmith_api import JobConfig, unsupported_job_fields
-from tunesmith_api.enums import DataFormat, Metric, TechniqueType
+from tunesmith_api.enums import DataFormat, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec
-from tunesmith_api.metrics import METRICS
+from tunesmith_api.gated import unmeasured_gates
 from tunesmith_api.misfits import refusals
-from tunesmith_api.tasks import ModelKind, format_problem, metrics_of
+from tunesmith_api.tasks import ModelKind, format_problem
 from tunesmith_api.techniques import with_learning_rate
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
 
@@ -64,39 +64,20 @@ def refuse_unsupported(spec: FineTuneJobSpec) -> None:
     mismatch = format_problem(spec.task, spec.dataset.format)
     if mismatch:
         problems.append(f"spec.dataset.format: {mismatch}")
-    problems += _unmeasured_gates(spec, spec.dataset.format)
+    problems += unmeasured_gates(spec)
     if problems:
         raise BadConfigError("; ".join(problems))
 
 
-def _unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat) -> list[str]:
-    gated = dict.fromkeys(gate.metric for gate in spec.evaluation.gates)
-    reasons = [(metric, _why_unmeasured(metric, spec, format_)) for metric in gated]
-    return [f"spec.evaluation.gates: {metric} is not measured: {why}" for metric, why in reasons if why]
-
-
-def _why_unmeasured(metric: Metric, spec: FineTuneJobSpec, format_: DataFormat) -> str:
-    known = metrics_of(spec.task)
-    if metric not in known:
-        return f"task {spec.task} has {', '.join(known)}"
-    if not METRICS[metric].generated:
-        return ""
-    if spec.evaluation.generation.max_samples == 0:
-        return "generation.maxSamples is 0"
-    if metric is Metric.PARSE_RATE:
-        return "" if spec.evaluation.generation.notation else "generation.notation is absent"
-    return "rows of format Text have no answer to compare" if format_ is DataFormat.TEXT else ""
-
-
-def refuse_unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat) -> None:
-    """Refuse a gate on a metric that rows of a (detected) format cannot give.
+def refuse_unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat, kind: ModelKind) -> None:
+    """Refuse a gate on a metric that rows of a (detected) format and the model's kind cannot give.
 
     Raises:
         BadConfigError: naming the metric and why it is not measured.
     """
-    problems = _unmeasured_gates(spec, format_)
+    problems = unmeasured_gates(spec, kind, format_)
     if problems:
-        raise BadConfigError(problems[0])
+        raise BadConfigError("; ".join(problems))
 
 
 def refuse_for_kind(spec: FineTuneJobSpec, kind: ModelKind) -> None:

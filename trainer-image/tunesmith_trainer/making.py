@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.tasks import ModelKind, model_kind
 from tunesmith_trainer import log
 from tunesmith_trainer.config import refuse_unmeasured_gates
 from tunesmith_trainer.examples import Example
@@ -57,6 +58,11 @@ class Job:
 
     def _setting(self, labels: Sequence[str], *, multiple: bool) -> Setting:
         return Setting(self.spec, self.files.path, self.limit, tuple(labels), multiple)
+
+    @property
+    def kind(self) -> ModelKind:
+        """How the base model reads and writes."""
+        return model_kind(self.files.config)
 
     @property
     def row(self) -> type[Any]:
@@ -116,7 +122,7 @@ def _held_out(workspace: Workspace, job: Job, request: Request) -> Made:
     if known[0] is not None and known[1] is not None:
         return _known(job, known[0], known[1])
     data = open_data(request)
-    refuse_unmeasured_gates(spec, data.format)
+    refuse_unmeasured_gates(spec, data.format, job.kind)
     found = survey(data)
     count = held_out_count(found.examples, fraction, TRAIN)
     chosen = draw(found.examples, count, spec.training.seed)
@@ -126,7 +132,7 @@ def _held_out(workspace: Workspace, job: Job, request: Request) -> Made:
 
 
 def _known(job: Job, train: PartReport, evaluation: PartReport) -> Made:
-    refuse_unmeasured_gates(job.spec, train.format)
+    refuse_unmeasured_gates(job.spec, train.format, job.kind)
     encoder = job.encoder(tuple(train.labels), multiple=train.multiple_labels)
     log.info("tokenised before", examples=train.examples, evaluation_examples=evaluation.examples)
     return Made(train, evaluation, encoder.stop)
@@ -144,7 +150,7 @@ def _alone(job: Job, request: Request, files: PartFiles, train: PartReport | Non
     labels = None if train is None else tuple(train.labels)
     key = job.key(content_of(request), labels, train.multiple_labels if train else None)
     data = open_data(request)
-    refuse_unmeasured_gates(job.spec, data.format)
+    refuse_unmeasured_gates(job.spec, data.format, job.kind)
     known = files.complete(key)
     if known is not None:
         log.info("tokenised before", field=request.field, examples=known.examples)
