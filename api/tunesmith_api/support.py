@@ -8,10 +8,11 @@ from tunesmith_api.enums import (
     Precision,
     RolloutStrategy,
     Strategy,
+    TrackerType,
 )
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.modelendpoint import EndpointTemplate, ModelEndpointSpec
-from tunesmith_api.tasks import ModelKind, model_kind
+from tunesmith_api.tasks import ModelKind
 from tunesmith_api.uri import MODEL_READABLE, READABLE, SERVABLE, WRITABLE, Scheme, parse_uri
 
 #: Why an encoder is not served; prepare says it of a model by URI, whose kind it alone knows.
@@ -79,12 +80,26 @@ def _job_fields(spec: FineTuneJobSpec) -> list[Unsupported]:
     return found + _absent("spec.queue", spec.queue, "leave it out; the job starts without a queue")
 
 
+def _logins(spec: FineTuneJobSpec) -> list[Unsupported]:
+    """MLflow's client reads its login from the environment at each request, so every server would get the last one."""
+    trackers = [(place, one) for place, one in enumerate(spec.tracking) if one.type is TrackerType.MLFLOW]
+    for place, tracker in trackers:
+        first, other = trackers[0][0], trackers[0][1].secret_ref
+        if tracker.secret_ref != other:
+            names = [ref.name if ref else "none" for ref in (tracker.secret_ref, other)]
+            value = f"{names[0]} beside {names[1]} of spec.tracking[{first}]"
+            way_out = "MLflow's client has one login; give both trackers the same secret, or keep one of them"
+            return [Unsupported(f"spec.tracking[{place}].secretRef", value, way_out)]
+    return []
+
+
 def _serve(spec: FineTuneJobSpec) -> list[Unsupported]:
     if spec.serve is None:
         return []
     model = load_catalog().get(spec.model.preset or "")
-    if model is not None and model_kind({"model_type": model.family}) is ModelKind.ENCODER:
-        return [Unsupported("spec.serve", "serving an encoder", NO_ENCODER_SERVER)]
+    if model is not None and model.architecture.kind is not ModelKind.CAUSAL:
+        what = f"serving a model of kind {model.architecture.kind}"
+        return [Unsupported("spec.serve", what, NO_ENCODER_SERVER)]
     return unsupported_endpoint_fields(spec.serve, "spec.serve")
 
 
@@ -93,6 +108,7 @@ _JOB_CHECKS: tuple[Callable[[FineTuneJobSpec], list[Unsupported]], ...] = (
     _job_distribution,
     _job_uris,
     _job_fields,
+    _logins,
     _serve,
 )
 

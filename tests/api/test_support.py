@@ -9,6 +9,7 @@ from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.misfits import refusals
 from tunesmith_api.modelendpoint import ModelEndpointSpec
 from tunesmith_api.support import unsupported_endpoint_fields, unsupported_job_fields
+from tunesmith_api.tasks import ModelKind
 
 MODEL = {"preset": "tiny-phi3"}
 DATASET = {"train": {"uri": "configmap://data/train.jsonl"}}
@@ -17,6 +18,25 @@ DATASET = {"train": {"uri": "configmap://data/train.jsonl"}}
 def job(**fields: Any) -> FineTuneJobSpec:
     """A minimal job with some fields set."""
     return FineTuneJobSpec.model_validate({"model": MODEL, "dataset": DATASET, **fields})
+
+
+def mlflow(secret: str = "") -> dict[str, Any]:
+    """An MLflow tracker with a login, or without."""
+    return {"type": "MLflow", "uri": "http://mlflow:5000", **({"secretRef": {"name": secret}} if secret else {})}
+
+
+@pytest.mark.parametrize("trackers", [[mlflow("a"), mlflow("a")], [mlflow(), mlflow()], [mlflow("a")]])
+def test_mlflow_trackers_may_share_a_login(trackers: list[Any]) -> None:
+    """Two experiments of one server are one login; TensorBoard has none."""
+    assert unsupported_job_fields(job(tracking=[{"type": "TensorBoard"}, *trackers])) == []
+
+
+def test_two_logins_are_told_by_their_names() -> None:
+    """The client has one for the process, and would send it to both servers."""
+    (found,) = unsupported_job_fields(job(tracking=[mlflow("a"), mlflow("b")]))
+
+    assert str(found).startswith("spec.tracking[1].secretRef: b beside a of spec.tracking[0] is not supported yet; ")
+    assert "give both trackers the same secret" in str(found)
 
 
 def test_a_plain_job_asks_for_nothing_that_is_missing() -> None:
@@ -35,6 +55,8 @@ def test_a_plain_job_asks_for_nothing_that_is_missing() -> None:
         ({"model": {"uri": "https://host/model"}}, "spec.model.uri"),
         ({"output": {"uri": "hf://team/bot"}}, "spec.output.uri"),
         ({"queue": {"localQueue": "team-a"}}, "spec.queue"),
+        ({"tracking": [mlflow("a"), mlflow("b")]}, "spec.tracking[1].secretRef"),
+        ({"tracking": [mlflow("a"), {"type": "TensorBoard"}, mlflow()]}, "spec.tracking[2].secretRef"),
         ({"serve": {"rollout": {"strategy": "Canary"}}}, "spec.serve.rollout.strategy"),
     ],
 )
@@ -74,9 +96,11 @@ def test_a_technique_that_does_not_take_being_parted_is_refused(technique: Any, 
     assert all("; use " in sentence for sentence in found)
 
 
-def test_serving_an_encoder_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A preset tells its kind before prepare has seen the model: no server runs an encoder."""
-    preset = load_catalog()["tiny-phi3"].model_copy(update={"family": "bert"})
+@pytest.mark.parametrize("kind", [kind for kind in ModelKind if kind is not ModelKind.CAUSAL])
+def test_serving_what_no_server_runs_is_refused_by_name(kind: ModelKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset tells its kind before prepare has seen the model: the server runs causal models only."""
+    preset = load_catalog()["tiny-phi3"]
+    preset = preset.model_copy(update={"architecture": preset.architecture.model_copy(update={"kind": kind})})
     monkeypatch.setattr("tunesmith_api.support.load_catalog", lambda: {"tiny-phi3": preset})
 
     (found,) = unsupported_job_fields(job(task="TextClassification", serve={}))
