@@ -35,6 +35,8 @@ SAMPLES = "samples.jsonl"
 SAMPLE_COUNT = 20
 #: Folder of the exported model below the workspace.
 EXPORT_FOLDER = "export"
+#: Folder of the fetched base model below the workspace.
+MODEL_FOLDER = "model"
 
 
 class Turn(Model):

@@ -12,6 +12,7 @@ from tunesmith_api.finetunejob import DatasetStatus, GateResult, Progress, Score
 from tunesmith_api.reports import (
     EXPORT_FOLDER,
     EXPORT_REPORT,
+    MODEL_FOLDER,
     PREPARE_REPORT,
     SAMPLES,
     TRAIN_LOG,
@@ -45,6 +46,11 @@ class RunFolder:
     def workspace(self) -> Path:
         """What the stages share."""
         return self.root / "workspace"
+
+    @property
+    def fetched_model(self) -> Path:
+        """The base model; absent when it is used in place, and until prepare has fetched it."""
+        return self.workspace / MODEL_FOLDER
 
     @property
     def model(self) -> Path:

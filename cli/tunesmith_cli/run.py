@@ -30,7 +30,7 @@ from tunesmith_cli.manifest import read_job
 from tunesmith_cli.process import Children, wait
 from tunesmith_cli.render import dataset_line, export_line, gate_lines, plan_lines, score_table, train_line
 from tunesmith_cli.report import Answer, Ending, write_report
-from tunesmith_cli.serving import Server, ask, serving
+from tunesmith_cli.serving import Server, ask, refuse_unserved, serving
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ def run(options: RunOptions, console: Console, now: datetime) -> int:
             code = _run_stage(current, stage, variables, ends)
             if code != ExitCode.DONE:
                 return _fail(current, stage, code, overdue=ends is not None and time.monotonic() > ends)
+            if options.serve and stage is Stage.PREPARE:
+                refuse_unserved(folder, job.config)  # a model that was fetched is known only now
         return _finish(current, options)
 
 
@@ -102,6 +104,8 @@ def _new(options: RunOptions, now: datetime) -> tuple[RunFolder, LocalJob]:
     folder = new_folder(job.metadata.name, now, options.output)
     machine = None if options.ignore_memory else this_machine()
     local = local_job(job, origin, folder, options.secrets, machine)
+    if options.serve:
+        refuse_unserved(folder, local.config)
     folder.config.write_text(local.config.model_dump_json(by_alias=True, exclude_none=True, indent=2), encoding="utf-8")
     return folder, local
 
@@ -115,6 +119,8 @@ def _read(options: RunOptions) -> tuple[FineTuneJob, Path]:
 def _resumed(options: RunOptions) -> tuple[RunFolder, LocalJob]:
     assert options.resume is not None
     folder, config = resumed_folder(options.resume)
+    if options.serve:
+        refuse_unserved(folder, config)
     if options.file is not None:
         job = read_job(options.file)
         if resolve(job.spec).spec != config.spec:

@@ -1,19 +1,25 @@
 """The server of a local run: started on the exported model, waited for, asked one question."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import httpx
 
-from tunesmith_api import ExitCode, JobConfig
+from tunesmith_api import ExitCode, JobConfig, Scheme, parse_uri
 from tunesmith_api.enums import Task
 from tunesmith_api.finetunejob import FineTuneJobSpec
-from tunesmith_api.modelendpoint import RuntimeSpec
+from tunesmith_api.modelendpoint import EndpointTemplate, RuntimeSpec
 from tunesmith_api.reports import Sample
+from tunesmith_api.resolve import objections
 from tunesmith_api.serving import server_arguments
+from tunesmith_api.support import NO_ENCODER_SERVER
+from tunesmith_api.tasks import ModelKind, model_kind
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.folder import RunFolder
 from tunesmith_cli.machine import require_part
@@ -40,6 +46,33 @@ def server_command(folder: RunFolder, config: JobConfig, port: int) -> list[str]
     runtime = config.spec.serve.runtime if config.spec.serve else RuntimeSpec()
     flags = ("--host", HOST, "--port", str(port), *server_arguments(config.name, runtime))
     return [sys.executable, "-m", "tunesmith_server", str(folder.model), *flags]
+
+
+def refuse_unserved(folder: RunFolder, config: JobConfig) -> None:
+    """Refuse to serve what the server cannot run, as soon as the base model can be looked at.
+
+    Raises:
+        CliError: the job exports no model that the server runs.
+    """
+    served = config.spec.model_copy(update={"serve": config.spec.serve or EndpointTemplate()})
+    known = [str(one.message) for one in objections(served) if one.message.startswith("spec.serve")]
+    if model_kind(_model_config(folder, config)) is not ModelKind.CAUSAL:
+        known.append(NO_ENCODER_SERVER)
+    if known:
+        rest = f"; go on without it: tunesmith run --resume {folder.root}" if folder.config.exists() else ""
+        raise CliError(f"--serve: {known[0].removeprefix('spec.serve: ')}{rest}")
+
+
+def _model_config(folder: RunFolder, config: JobConfig) -> dict[str, Any]:
+    """The base model's config.json; empty as long as prepare has to fetch it."""
+    uri = config.spec.model.uri or ""
+    local = parse_uri(uri).path if uri.startswith(f"{Scheme.FILE}://") else config.inputs.get(uri)
+    path = Path(local or folder.fetched_model) / "config.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # prepare tells what is wrong with it
+    return found
 
 
 @contextmanager

@@ -11,7 +11,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tunesmith_api.reports import EXPORT_FOLDER, EXPORT_REPORT, PREPARE_REPORT, SAMPLES, TRAIN_LOG, TRAIN_REPORT
+from tunesmith_api.reports import (
+    EXPORT_FOLDER,
+    EXPORT_REPORT,
+    MODEL_FOLDER,
+    PREPARE_REPORT,
+    SAMPLES,
+    TRAIN_LOG,
+    TRAIN_REPORT,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Workspace:
     @property
     def model(self) -> Path:
         """The fetched base model; absent when the model is used in place."""
-        return self.root / "model"
+        return self.root / MODEL_FOLDER
 
     @property
     def downloads(self) -> Path:
