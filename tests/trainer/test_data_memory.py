@@ -12,7 +12,7 @@ import pytest
 
 from tunesmith_api import Stage
 from tunesmith_api.enums import Task
-from tunesmith_trainer import encoded, fingerprints
+from tunesmith_trainer import encoded, fingerprints, parts
 from tunesmith_trainer.encode import EncodedRow
 from tunesmith_trainer.encoded import read_encoded
 from tunesmith_trainer.readers import columnar, text
@@ -28,6 +28,7 @@ def _small_buffers(monkeypatch):
     """Buffers that are small beside the data of this module."""
     monkeypatch.setattr(text._chunks, "__defaults__", (1 << 14,))
     monkeypatch.setattr(columnar, "_BATCH_ROWS", 50)
+    monkeypatch.setattr(parts, "_BATCH_ROWS", 10)
     monkeypatch.setattr(encoded, "_BATCH_ROWS", 20)
     monkeypatch.setattr(fingerprints, "_ROWS_AT_ONCE", 100)
     monkeypatch.setattr(fingerprints, "_BUFFERED_ROWS", 20)

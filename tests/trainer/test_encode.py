@@ -27,7 +27,7 @@ def learnt(tokenizer, row):
 
 def test_the_prompt_is_tokenised_as_the_server_will_see_it(tokenizer):
     """The tokens before the answer are those of the chat template with the assistant's opening."""
-    (row,) = make_encoder(tokenizer, Task.CHAT, 128).encode(Conversation(HISTORY[:2]))
+    ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY[:2])])
     prompt = render(tokenizer, HISTORY[:1], answer_next=True)
     assert row.input_ids[: row.prompt_tokens] == tokenizer(prompt, add_special_tokens=False)["input_ids"]
     assert learnt(tokenizer, row) == "turn on<|end|>"
@@ -35,7 +35,7 @@ def test_the_prompt_is_tokenised_as_the_server_will_see_it(tokenizer):
 
 def test_every_answer_of_a_conversation_is_learnt(tokenizer):
     """Both answers have labels, each with the token that ends it; the users' turns have none."""
-    (row,) = make_encoder(tokenizer, Task.CHAT, 128).encode(Conversation(HISTORY))
+    ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY)])
     assert learnt(tokenizer, row) == "turn on<|end|>turn off<|end|>"
     assert row.reference == "turn off"
 
@@ -46,7 +46,7 @@ def test_a_template_that_drops_earlier_turns_has_its_last_answer_learnt(tokenize
         "{% for m in messages %}{% if m.role == 'user' or loop.last %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}"
         "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
-    (row,) = make_encoder(tokenizer, Task.CHAT, 128).encode(Conversation(HISTORY))
+    ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY)])
     assert learnt(tokenizer, row) == "turn off<|end|>"
 
 
@@ -65,7 +65,7 @@ def test_chat_needs_a_template(tokenizer):
 
 def test_a_pair_of_text_generation_is_joined_as_it_is(tokenizer):
     """Prompt and completion follow each other, then the eos token; no template is used."""
-    (row,) = make_encoder(tokenizer, Task.TEXT_GENERATION, 128).encode(Conversation(HISTORY[:2]))
+    ((row,),) = make_encoder(tokenizer, Task.TEXT_GENERATION, 128).encode([Conversation(HISTORY[:2])])
     assert tokenizer.decode(row.input_ids) == f"hiturn on{tokenizer.eos_token}"
     assert learnt(tokenizer, row) == f"turn on{tokenizer.eos_token}"
 
@@ -73,7 +73,7 @@ def test_a_pair_of_text_generation_is_joined_as_it_is(tokenizer):
 def test_rows_are_cut_at_the_limit_or_dropped(tokenizer):
     """An answer is cut; a prompt that leaves no room for one gives nothing."""
     long_answer = Conversation((Turn("user", "hi"), Turn("assistant", "turn on " * 50)))
-    (row,) = make_encoder(tokenizer, Task.CHAT, 32).encode(long_answer)
+    ((row,),) = make_encoder(tokenizer, Task.CHAT, 32).encode([long_answer])
     assert (len(row.input_ids), row.truncated) == (32, True)
     long_prompt = Conversation((Turn("user", "turn on " * 50), Turn("assistant", "x")))
-    assert make_encoder(tokenizer, Task.CHAT, 32).encode(long_prompt) == ()
+    assert make_encoder(tokenizer, Task.CHAT, 32).encode([long_prompt]) == [()]

@@ -33,7 +33,7 @@ def test_an_example_is_asked_as_the_server_will_be(chats, shown, learnt):
     """Through the chat template or as plain text; only the answer and its end are learnt, the reference is compared."""
     tokenizer = load_tokenizer(PHI3)
     instruction = make_instruction(Task.TEXT_CLASSIFICATION, CLASSES, chats=chats)
-    (row,) = make_asked_encoder(tokenizer, instruction, 128).encode(Labeled("snow", ("cold",)))
+    ((row,),) = make_asked_encoder(tokenizer, instruction, 128).encode([Labeled("snow", ("cold",))])
     assert tokenizer.decode(row.input_ids[: row.prompt_tokens]) == shown
     assert tokenizer.decode([label for label in row.labels if label != IGNORED]) == learnt
     assert row.reference == '["cold"]'
@@ -51,7 +51,7 @@ def test_each_family_is_asked_in_its_own_way(model_type, facts, source):
     """T5 knows its task by a prefix; a translator needs none. Both sides end with the token that ends a text."""
     tokenizer = load_tokenizer(T5)
     instruction = make_source_instruction(Task.TRANSLATION, facts, model_type)
-    (row,) = Seq2SeqEncoder(tokenizer, instruction, 128).encode(PAIR)
+    ((row,),) = Seq2SeqEncoder(tokenizer, instruction, 128).encode([PAIR])
     assert tokenizer.decode(row.input_ids).strip() == f"{source}</s>"
     assert tokenizer.decode(row.labels).strip() == f"{PAIR.target}</s>"
     assert (row.reference, row.truncated, row.prompt_tokens) == (PAIR.target, False, len(row.input_ids))
@@ -60,7 +60,7 @@ def test_each_family_is_asked_in_its_own_way(model_type, facts, source):
 def test_a_long_side_is_cut_before_its_end():
     """Both sides keep the token that ends them, so that a model still learns to stop."""
     tokenizer = load_tokenizer(T5)
-    (row,) = Seq2SeqEncoder(tokenizer, make_source_instruction(Task.TRANSLATION, Facts(), "t5"), 4).encode(PAIR)
+    ((row,),) = Seq2SeqEncoder(tokenizer, make_source_instruction(Task.TRANSLATION, Facts(), "t5"), 4).encode([PAIR])
     assert (len(row.input_ids), len(row.labels), row.truncated) == (4, 4, True)
     assert row.input_ids[-1] == row.labels[-1] == tokenizer.eos_token_id
 

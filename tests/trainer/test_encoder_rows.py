@@ -32,7 +32,7 @@ def words_of(*words):
 
 def test_a_long_text_is_cut_and_keeps_its_special_tokens(tokenizer):
     """The row begins with [CLS] and ends with [SEP] at the limit, and says that it was cut."""
-    (row,) = TextEncoder(tokenizer, 8, ("a", "b")).encode(Labeled("hello " * 20, ("b",)))
+    ((row,),) = TextEncoder(tokenizer, 8, ("a", "b")).encode([Labeled("hello " * 20, ("b",))])
     assert (len(row.input_ids), row.truncated, row.classes) == (8, True, [1])
     assert tokenizer.convert_ids_to_tokens(row.input_ids)[::7] == ["[CLS]", "[SEP]"]
 
@@ -40,8 +40,8 @@ def test_a_long_text_is_cut_and_keeps_its_special_tokens(tokenizer):
 def test_a_text_may_have_any_number_of_classes(tokenizer):
     """None and two are both rows."""
     encoder = TextEncoder(tokenizer, 32, ("a", "b", "c"))
-    rows = [encoder.encode(Labeled("hello", labels, multiple=True))[0] for labels in ((), ("c", "a"))]
-    assert [row.classes for row in rows] == [[], [2, 0]]
+    rows = encoder.encode([Labeled("hello", labels, multiple=True) for labels in ((), ("c", "a"))])
+    assert [row.classes for (row,) in rows] == [[], [2, 0]]
 
 
 def test_the_first_piece_of_a_word_carries_its_tag(tokenizer):
@@ -49,7 +49,7 @@ def test_the_first_piece_of_a_word_carries_its_tag(tokenizer):
     text, words = words_of("xylophone", "lives", "\u200b", "in", "paris")
     tags = ("B-PER", "O", "O", "O", "B-LOC")
     encoder = WordEncoder(tokenizer, 64, tags_of(["LOC", "PER"]))
-    (row,) = encoder.encode(TokenLabeled(text, words, tags))
+    ((row,),) = encoder.encode([TokenLabeled(text, words, tags)])
     tokens = tokenizer.convert_ids_to_tokens(row.input_ids)
     seen = [tokens[place] for place in row.places if place != UNSEEN]
     assert row.places[0] == 1
@@ -62,7 +62,7 @@ def test_the_first_piece_of_a_word_carries_its_tag(tokenizer):
 def test_words_beyond_the_limit_are_unseen(tokenizer):
     """They keep their tags, so that the evaluation counts them as missed."""
     text, words = words_of(*["hello"] * 20)
-    (row,) = WordEncoder(tokenizer, 8, tags_of(["X"])).encode(TokenLabeled(text, words, ("B-X",) * 20))
+    ((row,),) = WordEncoder(tokenizer, 8, tags_of(["X"])).encode([TokenLabeled(text, words, ("B-X",) * 20)])
     assert row.truncated
     assert (len(row.tags), row.places.count(UNSEEN)) == (20, 14)
 
@@ -76,7 +76,7 @@ def test_windows_cover_a_passage_and_one_holds_the_answer(tokenizer):
     """Every window begins with the question; together they hold every character; labels point at the answer."""
     start = CONTEXT.index("david novak")
     question = Question(CONTEXT, "who plays chess with clara ?", (Answer("david novak", start),))
-    rows = QuestionEncoder(tokenizer, 24).encode(question)
+    (rows,) = QuestionEncoder(tokenizer, 24).encode([question])
     assert len(rows) > 1
     assert [row.opens for row in rows] == [True, *[False] * (len(rows) - 1)]
     assert all(len(row.input_ids) <= 24 for row in rows)
@@ -94,10 +94,10 @@ def test_windows_cover_a_passage_and_one_holds_the_answer(tokenizer):
 
 def test_a_question_without_an_answer_points_at_the_first_token(tokenizer):
     """As SQuAD v2's baselines do."""
-    (row,) = QuestionEncoder(tokenizer, 128).encode(Question(CONTEXT, "where does ida live ?", ()))
+    ((row,),) = QuestionEncoder(tokenizer, 128).encode([Question(CONTEXT, "where does ida live ?", ())])
     assert (row.answer, row.references) == ([0, 0], [])
 
 
 def test_a_question_that_leaves_no_room_gives_no_row(tokenizer):
     """The passage could not be read."""
-    assert QuestionEncoder(tokenizer, 16).encode(Question(CONTEXT, "where " * 20, ())) == ()
+    assert QuestionEncoder(tokenizer, 16).encode([Question(CONTEXT, "where " * 20, ())]) == [()]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith_api import ExitCode, FailureCategory, Stage
+from tunesmith_trainer import parts
 from tunesmith_trainer.encode import EncodedRow
 from tunesmith_trainer.encoded import read_encoded
 from tunesmith_trainer.tokenizer import load_tokenizer
@@ -308,3 +309,18 @@ def test_tools_and_system_reach_the_template(job, run_here, write_rows, tmp_path
         "tool dim<|end|><|system|>be brief<|end|><|user|>lamp<|end|><|assistant|>call dim<|end|>"
     )
     assert tokenizer.decode(found.input_ids[found.prompt_tokens :]) == "call dim<|end|>"
+
+
+def test_rows_are_the_same_however_many_are_tokenised_at_once(job, run_here, monkeypatch):
+    """One by one, or as many as make a batch by their bytes or their number: the files are equal to the byte."""
+    files = []
+    for rows, size in ((1, 1 << 16), (7, 1 << 16), (64, 500)):
+        monkeypatch.setattr(parts, "_BATCH_ROWS", rows)
+        monkeypatch.setattr(parts, "_BATCH_BYTES", size)
+        config = job()
+        shutil.rmtree(config["workspace"], ignore_errors=True)
+        assert run_here(PREPARE, config).code == 0
+        made = sorted((Path(config["workspace"]) / "data").iterdir())
+        files.append({file.name: file.read_bytes() for file in made})
+    assert len(files[0]) == 6
+    assert files[0] == files[1] == files[2]

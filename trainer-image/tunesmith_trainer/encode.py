@@ -1,12 +1,15 @@
 """Tokenising examples: token ids, labels on what the model must learn to say, and where its answer begins."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith_api.enums import Task
-from tunesmith_trainer.examples import ASSISTANT, Conversation, PlainText
-from tunesmith_trainer.tokenizer import end_of_turn, render
+from tunesmith_trainer.examples import Conversation, PlainText
+from tunesmith_trainer.prompt_tokens import Tokens, prompt_lengths, tokenize
+from tunesmith_trainer.tokenizer import end_of_turn, ids_of
+from tunesmith_trainer.transcripts import AnswerSpan, Transcript, write_transcripts
 
 #: Label of a token that is not learnt (the value that torch's cross-entropy ignores).
 IGNORED = -100
@@ -32,14 +35,6 @@ class EncodedRow:
 
 
 @dataclass(frozen=True)
-class _Span:
-    """Characters of a text that the model must learn to say."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
 class Encoder:
     """Tokenises examples of one task for one model.
 
@@ -57,9 +52,15 @@ class Encoder:
     stop: str
     needs_end: bool = True
 
-    def encode(self, example: Conversation | PlainText) -> tuple[EncodedRow, ...]:
-        """The tokens of an example, cut to the limit; none when its prompt leaves no room for an answer."""
-        row = self._row(example)
+    def encode(self, examples: Sequence[Conversation | PlainText]) -> list[tuple[EncodedRow, ...]]:
+        """The tokens of each example, cut to the limit; none of one whose prompt leaves no room for an answer.
+
+        Args:
+            examples: all of one kind, as the rows of one format are.
+        """
+        return [self._cut(row) for row in self._rows(examples)]
+
+    def _cut(self, row: EncodedRow) -> tuple[EncodedRow, ...]:
         if len(row.input_ids) <= self.limit:
             return (row,)
         cut = row.labels[: self.limit]
@@ -67,69 +68,54 @@ class Encoder:
             return ()
         return (EncodedRow(row.input_ids[: self.limit], cut, row.prompt_tokens, row.reference, truncated=True),)
 
-    def _row(self, example: Conversation | PlainText) -> EncodedRow:
-        if isinstance(example, PlainText):
-            return self._text(example)
-        return self._pair(example) if self.task is Task.TEXT_GENERATION else self._chat(example)
+    def _rows(self, examples: Sequence[Conversation | PlainText]) -> Iterator[EncodedRow]:
+        texts = [example.text for example in examples if isinstance(example, PlainText)]
+        talks = [example for example in examples if isinstance(example, Conversation)]
+        yield from self._texts(texts)
+        yield from self._pairs(talks) if self.task is Task.TEXT_GENERATION else self._chats(talks)
 
-    def _text(self, example: PlainText) -> EncodedRow:
+    def _texts(self, texts: Sequence[str]) -> Iterator[EncodedRow]:
         """Plain text is learnt whole but for its first token, which nothing predicts."""
-        ids = [*self.tokenizer(example.text)["input_ids"], self.tokenizer.eos_token_id]
-        return EncodedRow(ids, [IGNORED, *ids[1:]], 0, "")
+        for found in ids_of(self.tokenizer, texts):
+            ids = [*found, self.tokenizer.eos_token_id]
+            yield EncodedRow(ids, [IGNORED, *ids[1:]], 0, "")
 
-    def _pair(self, example: Conversation) -> EncodedRow:
-        prompt, answer = (turn.content for turn in example.turns)
-        head = self.tokenizer(prompt)["input_ids"]
-        tail = [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
-        return EncodedRow([*head, *tail], [IGNORED] * len(head) + tail, len(head), answer)
+    def _pairs(self, examples: Sequence[Conversation]) -> Iterator[EncodedRow]:
+        answers = [example.turns[1].content for example in examples]
+        heads = ids_of(self.tokenizer, [example.turns[0].content for example in examples])
+        tails = ids_of(self.tokenizer, answers, add_special_tokens=False)
+        for head, found, answer in zip(heads, tails, answers, strict=True):
+            tail = [*found, self.tokenizer.eos_token_id]
+            yield EncodedRow([*head, *tail], [IGNORED] * len(head) + tail, len(head), answer)
 
-    def _chat(self, example: Conversation) -> EncodedRow:
+    def _chats(self, examples: Sequence[Conversation]) -> Iterator[EncodedRow]:
         """Every answer is learnt, up to the token that ends it; prompts are tokenised as the server will see them."""
-        spans, text = self._spans(example)
-        last = spans[-1]
-        head = self._tokens(text[: last.start])[0]
-        ids, starts = self._tokens(text[: last.end])
-        if ids[: len(head)] != head:  # a token crosses the boundary: keep the prompt as it will be served
-            tail, offsets = self._tokens(text[last.start : last.end])
-            ids = head + tail
-            starts = self._tokens(text[: last.start])[1] + [last.start + offset for offset in offsets]
-        labels = [
-            token if any(span.start <= start < span.end for span in spans) else IGNORED
-            for token, start in zip(ids, starts, strict=True)
-        ]
-        return EncodedRow(ids, labels, len(head), example.turns[-1].content)
+        transcripts = list(write_transcripts(self.tokenizer, self.stop, examples))
+        whole = tokenize(self.tokenizer, [transcript.text for transcript in transcripts])
+        lengths = prompt_lengths(self.tokenizer, transcripts, whole)
+        for example, transcript, tokens, length in zip(examples, transcripts, whole, lengths, strict=True):
+            said = example.turns[-1].content
+            if length is None:
+                yield self._apart(transcript, said)
+            else:
+                yield EncodedRow(tokens.ids, label(tokens, transcript.answers), length, said)
 
-    def _tokens(self, text: str) -> tuple[list[int], list[int]]:
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return list(found["input_ids"]), [start for start, _ in found["offset_mapping"]]
+    def _apart(self, transcript: Transcript, said: str) -> EncodedRow:
+        """A row whose prompt and last answer are tokenised apart, so that the prompt is as it will be served."""
+        end = transcript.prompt_end
+        head, tail = tokenize(self.tokenizer, [transcript.text[:end], transcript.text[end:]])
+        last = AnswerSpan(0, len(transcript.text) - end)
+        labels = label(head, transcript.answers) + label(tail, [last])
+        return EncodedRow(head.ids + tail.ids, labels, len(head.ids), said)
 
-    def _spans(self, example: Conversation) -> tuple[list[_Span], str]:
-        """Where the answers lie in the conversation's text.
 
-        A template that rewrites earlier turns (as those that drop old reasoning do) has only its last answer learnt.
-        """
-        turns = example.turns
-        text = render(self.tokenizer, turns, answer_next=False, tools=example.tools)
-        spans = []
-        for place, turn in enumerate(turns):
-            opening = (
-                render(self.tokenizer, turns[:place], answer_next=True, tools=example.tools)
-                if turn.role == ASSISTANT
-                else ""
-            )
-            if not opening or not text.startswith(opening):
-                continue
-            after_answer = text.find(turn.content.strip(), len(opening)) + len(turn.content.strip())
-            stop = text.find(self.stop, after_answer)
-            spans.append(_Span(len(opening), stop + len(self.stop) if stop >= 0 else len(text)))
-        if spans and spans[-1].end == len(text) and not text.endswith(self.stop):
-            text += self.stop
-            spans[-1] = _Span(spans[-1].start, len(text))
-        if not spans:
-            opening = render(self.tokenizer, turns[:-1], answer_next=True, tools=example.tools)
-            text = opening + turns[-1].content + self.stop
-            spans = [_Span(len(opening), len(text))]
-        return spans, text
+def label(tokens: Tokens, answers: Iterable[AnswerSpan]) -> list[int]:
+    """The tokens that start in an answer; IGNORED in the place of the others."""
+    labels = [IGNORED] * len(tokens.ids)
+    for answer in answers:
+        first, last = tokens.first_from(answer.start), tokens.first_from(answer.end)
+        labels[first:last] = tokens.ids[first:last]
+    return labels
 
 
 def make_encoder(tokenizer: PreTrainedTokenizerFast, task: Task, limit: int) -> Encoder:

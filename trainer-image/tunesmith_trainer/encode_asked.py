@@ -1,5 +1,6 @@
 """Tokenising the examples of a task that a model does by an instruction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerFast
@@ -32,10 +33,14 @@ class AskedEncoder:
         """An answer that does not end teaches to go on for ever."""
         return self.encoder.needs_end
 
-    def encode(self, example: Example) -> tuple[EncodedRow, ...]:
-        """The row of an example, whose reference is what the task's metrics read; none when it is too long."""
-        asked = ask(self.instruction, example)
-        return tuple(replace(row, reference=asked.reference) for row in self.encoder.encode(asked.conversation()))
+    def encode(self, examples: Sequence[Example]) -> list[tuple[EncodedRow, ...]]:
+        """The row of each example, whose reference is what the task's metrics read; none when it is too long."""
+        asked = [ask(self.instruction, example) for example in examples]
+        encoded = self.encoder.encode([one.conversation() for one in asked])
+        return [
+            tuple(replace(row, reference=one.reference) for row in rows)
+            for one, rows in zip(asked, encoded, strict=True)
+        ]
 
 
 def make_asked_encoder(tokenizer: PreTrainedTokenizerFast, instruction: Instruction, limit: int) -> AskedEncoder:

@@ -1,11 +1,13 @@
 """Tokenising for encoder-decoder models: the source that is read, and the target that is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith_trainer.examples import Example
 from tunesmith_trainer.instructions import Instruction, ask
+from tunesmith_trainer.tokenizer import ids_of
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,22 @@ class Seq2SeqEncoder:
         """The token that ends an answer."""
         return str(self.tokenizer.eos_token)
 
-    def encode(self, example: Example) -> tuple[Seq2SeqRow, ...]:
-        """The row of an example, each side cut to the limit; both sides keep the token that ends them."""
-        asked = ask(self.instruction, example)
-        source, target = self._tokens(asked.prompt), self._tokens(asked.answer)
-        cut = max(len(source), len(target)) > self.limit
-        return (Seq2SeqRow(self._cut(source), self._cut(target), asked.reference, truncated=cut),)
+    def encode(self, examples: Sequence[Example]) -> list[tuple[Seq2SeqRow, ...]]:
+        """The row of each example, each side cut to the limit; both sides keep the token that ends them."""
+        asked = [ask(self.instruction, example) for example in examples]
+        sources, targets = self._ended([one.prompt for one in asked]), self._ended([one.answer for one in asked])
+        return [
+            (self._row(source, target, one.reference),)
+            for one, source, target in zip(asked, sources, targets, strict=True)
+        ]
 
-    def _tokens(self, text: str) -> list[int]:
-        ids = list(self.tokenizer(text)["input_ids"])
-        return ids if ids[-1:] == [self.tokenizer.eos_token_id] else [*ids, self.tokenizer.eos_token_id]
+    def _row(self, source: list[int], target: list[int], reference: str) -> Seq2SeqRow:
+        cut = max(len(source), len(target)) > self.limit
+        return Seq2SeqRow(self._cut(source), self._cut(target), reference, truncated=cut)
+
+    def _ended(self, texts: Sequence[str]) -> list[list[int]]:
+        end = self.tokenizer.eos_token_id
+        return [ids if ids[-1:] == [end] else [*ids, end] for ids in ids_of(self.tokenizer, texts)]
 
     def _cut(self, ids: list[int]) -> list[int]:
         return ids if len(ids) <= self.limit else [*ids[: self.limit - 1], ids[-1]]

@@ -3,6 +3,7 @@
 A column for each field of the recipe's row. The file is mapped into memory: a row costs memory while it is used.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -59,8 +60,8 @@ class RowWriter(Generic[RowT]):
             self._flush()
 
     def _flush(self) -> None:
-        columns = {name: [getattr(row, name) for row in self._rows] for name in self._schema.names}
-        self._file.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
+        columns = [_column([getattr(row, one.name) for row in self._rows], one.type) for one in self._schema]
+        self._file.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         self._rows, self._tokens = [], 0
 
     def __enter__(self) -> Self:
@@ -76,6 +77,21 @@ class RowWriter(Generic[RowT]):
             self._neighbour.replace(self._path)
         else:
             self._neighbour.unlink(missing_ok=True)
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Values as Arrow has them; lists of whole numbers by way of Python's arrays, which is several times as fast."""
+    if kind != _TYPES[list[int]]:
+        return pa.array(values, kind)
+    flat, ends = array("i"), array("i", [0])
+    for value in values:
+        flat.extend(array("i", value))
+        ends.append(len(flat))
+    return pa.ListArray.from_arrays(*(_numbers(one) for one in (ends, flat)))
+
+
+def _numbers(values: "array[int]") -> pa.Array:
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
 
 
 def write_encoded(path: Path, rows: Iterable[RowT], row: type[RowT]) -> None:

@@ -4,13 +4,15 @@ Free of torch. As the authors of BERT do for SQuAD (Devlin et al. 2019, section 
 at its first token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith_trainer.examples import Answer, Question
+from tunesmith_trainer.tokenizer import ids_of
 
 #: Tokens that neighbouring windows share, at most: longer than almost every answer.
 STRIDE = 128
@@ -59,41 +61,57 @@ class QuestionEncoder:
     stop: str = ""
     needs_end: bool = False
 
-    def encode(self, example: Question) -> tuple[WindowRow, ...]:
-        """The windows of a question; none when the question leaves no room for the passage."""
-        question = len(self.tokenizer(example.question, "")["input_ids"])
-        room = self.limit - question
-        if room < _ROOM:
-            return ()
+    def encode(self, examples: Sequence[Question]) -> list[tuple[WindowRow, ...]]:
+        """The windows of each question; none of one that leaves no room for the passage."""
+        questions = ids_of(self.tokenizer, [example.question for example in examples])
+        rooms = [self.limit - len(question) for question in questions]
+        rows: list[tuple[WindowRow, ...]] = [()] * len(examples)
+        fitting = [place for place, room in enumerate(rooms) if room >= _ROOM]
+        for stride in dict.fromkeys(_stride(rooms[place]) for place in fitting):
+            places = [place for place in fitting if _stride(rooms[place]) == stride]
+            windows = self._windows([examples[place] for place in places], stride)
+            for place, group in zip(places, windows, strict=True):
+                rows[place] = group
+        return rows
+
+    def _windows(self, examples: list[Question], stride: int) -> Iterator[tuple[WindowRow, ...]]:
+        """The windows of each question, of which neighbours share so many tokens."""
         found = self.tokenizer(
-            example.question,
-            example.context,
+            [example.question for example in examples],
+            [example.context for example in examples],
             truncation="only_second",
             max_length=self.limit,
-            stride=min(STRIDE, room // 2),
+            stride=stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
             return_token_type_ids=True,
         )
-        return tuple(self._window(found, place, example) for place in range(len(found["input_ids"])))
+        for number, places in groupby(range(len(found["input_ids"])), found["overflow_to_sample_mapping"].__getitem__):
+            first, *others = places
+            example = examples[number]
+            opening = self._window(found, first, example, opens=True)
+            yield (opening, *(self._window(found, place, example, opens=False) for place in others))
 
-    def _window(self, found: Any, place: int, example: Question) -> WindowRow:
+    def _window(self, found: Any, place: int, example: Question, *, opens: bool) -> WindowRow:
         spans = [
             span if sequence == 1 else (-1, -1)
             for span, sequence in zip(found["offset_mapping"][place], found.sequence_ids(place), strict=True)
         ]
         starts, ends = [start for start, _ in spans], [end for _, end in spans]
-        first = place == 0
         return WindowRow(
-            input_ids=list(found["input_ids"][place]),
-            segments=list(found["token_type_ids"][place]),
+            input_ids=found["input_ids"][place],
+            segments=found["token_type_ids"][place],
             answer=locate(example.answers, starts, ends),
             starts=starts,
             ends=ends,
-            opens=first,
-            context=example.context if first else "",
-            references=[answer.text for answer in example.answers] if first else [],
+            opens=opens,
+            context=example.context if opens else "",
+            references=[answer.text for answer in example.answers] if opens else [],
         )
+
+
+def _stride(room: int) -> int:
+    return min(STRIDE, room // 2)
 
 
 def locate(answers: Sequence[Answer], starts: Sequence[int], ends: Sequence[int]) -> list[int]:

@@ -25,6 +25,9 @@ from tunesmith_trainer.workspace import read_json, write_json
 _DROPPED = {True: "their prompts fill all", False: "what is asked leaves no room in"}
 _CUT = {True: "their answers lack the end", False: "what comes after is not read"}
 
+#: Examples are tokenised when there are so many, or when their contents have so many bytes: more are no faster.
+_BATCH_ROWS, _BATCH_BYTES = 64, 1 << 16
+
 
 class PartReport(BaseModel):
     """What a part holds; lies beside its rows."""
@@ -110,25 +113,39 @@ class PartWriter:
         self._stack = ExitStack()
         self._rows = self._stack.enter_context(RowWriter(files.rows, making.row))
         self._fingerprints = self._stack.enter_context(FingerprintWriter(files.fingerprints))
+        self._stack.push(self._encode_waiting)
         self._digest = hashlib.sha256()
         self._examples = self._tokens = self._longest = self._whole = 0
         self._dropped, self._cut = Tally(), Tally()
         self._samples: list[Sample] = []
+        self._waiting: list[Example] = []
+        self._waiting_bytes = 0
 
     def add(self, example: Example) -> None:
-        """Tokenise and append an example."""
+        """Append an example; it is tokenised with others."""
         content = repr(example).encode("utf-8", "surrogatepass")
         self._digest.update(content)
         self._fingerprints.add(content, example.origin)
-        encoded = self._making.encoder.encode(example)
-        self._count(example, encoded)
-        for row in encoded:
-            self._rows.add(row)
-            self._tokens += len(row.input_ids)
-            self._longest = max(self._longest, len(row.input_ids))
         sample = sample_of(example, self._making.instruction) if len(self._samples) < SAMPLE_COUNT else None
         if sample is not None:
             self._samples.append(sample)
+        self._waiting.append(example)
+        self._waiting_bytes += len(content)
+        if len(self._waiting) >= _BATCH_ROWS or self._waiting_bytes >= _BATCH_BYTES:
+            self._encode()
+
+    def _encode(self) -> None:
+        examples, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        for example, encoded in zip(examples, self._making.encoder.encode(examples), strict=True):
+            self._count(example, encoded)
+            for row in encoded:
+                self._rows.add(row)
+                self._tokens += len(row.input_ids)
+                self._longest = max(self._longest, len(row.input_ids))
+
+    def _encode_waiting(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._waiting:
+            self._encode()
 
     def _count(self, example: Example, encoded: Any) -> None:
         if not encoded:

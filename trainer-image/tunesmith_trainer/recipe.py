@@ -40,8 +40,11 @@ class RowEncoder(Protocol):
         """Whether nothing can be learnt of a row whose end was cut off, as of an answer that does not end."""
         ...
 
-    def encode(self, example: Any) -> Sequence[TokenRow]:
-        """The rows of an example: one, several windows of a long one, or none when it leaves no room to learn from."""
+    def encode(self, examples: Sequence[Any]) -> Sequence[Sequence[TokenRow]]:
+        """The rows of each example: one, several windows of a long one, or none when it leaves no room to learn from.
+
+        Many examples at once, because a call of a tokenizer costs as much as the tokens of a short text.
+        """
         ...
 
 

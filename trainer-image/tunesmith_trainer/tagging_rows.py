@@ -46,16 +46,23 @@ class WordEncoder:
     stop: str = ""
     needs_end: bool = False
 
-    def encode(self, example: TokenLabeled) -> tuple[TaggedRow, ...]:
-        """The one row of a text; none when it has no words."""
-        if not example.words:
-            return ()
-        found = self.tokenizer(example.text, truncation=True, max_length=self.limit, return_offsets_mapping=True)
-        places = list(first_tokens(example.words, found["offset_mapping"]))
+    def encode(self, examples: Sequence[TokenLabeled]) -> list[tuple[TaggedRow, ...]]:
+        """The one row of each text; none of one that has no words."""
+        texts = [example.text for example in examples if example.words]
+        found = iter(self._tokens(texts))
+        return [(self._row(example, *next(found)),) if example.words else () for example in examples]
+
+    def _tokens(self, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+        """Tokens of each text, and the characters of each."""
+        if texts:
+            found = self.tokenizer(texts, truncation=True, max_length=self.limit, return_offsets_mapping=True)
+            yield from zip(found["input_ids"], found["offset_mapping"], strict=True)
+
+    def _row(self, example: TokenLabeled, ids: list[int], offsets: list[tuple[int, int]]) -> TaggedRow:
+        places = list(first_tokens(example.words, offsets))
         tags = [self.labels.index(tag) for tag in example.tags]
-        ids = list(found["input_ids"])
-        cut = len(ids) == self.limit and _reach(found["offset_mapping"]) < example.words[-1][1]
-        return (TaggedRow(ids, places, tags, truncated=cut),)
+        cut = len(ids) == self.limit and _reach(offsets) < example.words[-1][1]
+        return TaggedRow(ids, places, tags, truncated=cut)
 
 
 def tags_of(kinds: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The base model's tokenizer and chat template, loaded without torch."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,43 @@ def load_encoder_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
 
 
+def ids_of(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, add_special_tokens: bool = True
+) -> list[list[int]]:
+    """The tokens of each of some texts, in one call: a call's own cost is that of a short text."""
+    if not texts:
+        return []
+    found = tokenizer(list(texts), add_special_tokens=add_special_tokens, return_attention_mask=False)
+    ids: list[list[int]] = found["input_ids"]
+    return ids
+
+
 def render(tokenizer: PreTrainedTokenizerFast, turns: tuple[Turn, ...], *, answer_next: bool, tools: str = "") -> str:
     """The chat template's text for some turns; with the assistant's opening when its answer comes next.
 
     Raises:
         BadConfigError: the model has no chat template, or the template refuses the turns.
     """
+    return render_all(tokenizer, [turns], answer_next=answer_next, tools=tools)[0]
+
+
+def render_all(
+    tokenizer: PreTrainedTokenizerFast, talks: Sequence[tuple[Turn, ...]], *, answer_next: bool, tools: str = ""
+) -> list[str]:
+    """The same for several conversations with the same tools, in one call.
+
+    Raises:
+        BadConfigError: the model has no chat template, or the template refuses the turns of one of them.
+    """
     if not tokenizer.chat_template:
         raise BadConfigError("spec.model: the tokenizer has no chat template; use spec.task TextGeneration")
-    messages = [_message(turn) for turn in turns]
+    messages = [[_message(turn) for turn in turns] for turns in talks]
     known = json.loads(tools) if tools else None
     try:
-        text = tokenizer.apply_chat_template(messages, known, tokenize=False, add_generation_prompt=answer_next)
+        texts = tokenizer.apply_chat_template(messages, known, tokenize=False, add_generation_prompt=answer_next)
     except jinja2.TemplateError as error:
         raise BadConfigError(f"spec.model: the chat template refuses the messages: {error}") from error
-    return str(text)
+    return [str(text) for text in texts]
 
 
 def _message(turn: Turn) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""Conversations as the chat template writes them, and where in that text the answers stand."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import itemgetter
+
+from transformers import PreTrainedTokenizerFast
+
+from tunesmith_trainer.examples import ASSISTANT, Conversation, Turn
+from tunesmith_trainer.tokenizer import render_all
+
+#: Texts of the template that are held at once, beside those of the conversations themselves.
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class AnswerSpan:
+    """Characters of a text that the model must learn to say."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """One conversation.
+
+    Attributes:
+        text: what the template writes, up to the end of the last answer and the token that ends it.
+        answers: where the answers that are learnt lie in it, the last one at its end.
+    """
+
+    text: str
+    answers: tuple[AnswerSpan, ...]
+
+    @property
+    def prompt_end(self) -> int:
+        """The character that the last answer starts at."""
+        return self.answers[-1].start
+
+
+def write_transcripts(
+    tokenizer: PreTrainedTokenizerFast, stop: str, examples: Sequence[Conversation]
+) -> Iterator[Transcript]:
+    """The transcripts of some conversations, each with every answer that the template leaves as it was given.
+
+    A template that rewrites earlier turns (as those that drop old reasoning do) has only its last answer learnt.
+
+    Args:
+        tokenizer: the model's.
+        stop: the token that ends an answer.
+        examples: the conversations; an assistant's turn is the last of each.
+
+    Raises:
+        BadConfigError: the model has no chat template, or the template refuses the turns.
+    """
+    texts = _render(tokenizer, ((example.turns, example.tools) for example in examples), answer_next=False)
+    beginnings = ((example.turns[:place], example.tools) for example in examples for place, _ in _answers(example))
+    openings = _render(tokenizer, beginnings, answer_next=True)
+    for example, text in zip(examples, texts, strict=True):
+        yield _transcript(text, [(next(openings), said) for _, said in _answers(example)], stop)
+
+
+def _answers(example: Conversation) -> Iterator[tuple[int, str]]:
+    """The places of the assistant's turns, and what they say."""
+    return ((place, turn.content) for place, turn in enumerate(example.turns) if turn.role == ASSISTANT)
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerFast, asked: Iterable[tuple[tuple[Turn, ...], str]], *, answer_next: bool
+) -> Iterator[str]:
+    """The template's text for each of some turns with their tools, many in one call."""
+    for tools, group in groupby(asked, key=itemgetter(1)):
+        turns = (alike for alike, _ in group)
+        while chunk := list(islice(turns, _AT_ONCE)):
+            yield from render_all(tokenizer, chunk, answer_next=answer_next, tools=tools)
+
+
+def _transcript(text: str, answers: Sequence[tuple[str, str]], stop: str) -> Transcript:
+    """A transcript from the whole conversation's text and, for each answer, the text before it and what it says."""
+    spans = [_span(text, opening, said, stop) for opening, said in answers if opening and text.startswith(opening)]
+    if not spans:
+        opening, said = answers[-1]
+        text = opening + said + stop
+        return Transcript(text, (AnswerSpan(len(opening), len(text)),))
+    if spans[-1].end == len(text) and not text.endswith(stop):
+        text += stop
+        spans[-1] = AnswerSpan(spans[-1].start, len(text))
+    return Transcript(text[: spans[-1].end], tuple(spans))
+
+
+def _span(text: str, opening: str, said: str, stop: str) -> AnswerSpan:
+    words = said.strip()
+    after_answer = text.find(words, len(opening)) + len(words)
+    end = text.find(stop, after_answer)
+    return AnswerSpan(len(opening), end + len(stop) if end >= 0 else len(text))
