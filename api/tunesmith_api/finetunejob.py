@@ -278,10 +278,10 @@ class DistributionSpec(Model):
 
 
 class EarlyStopping(Model):
-    """Stop when the evaluation loss no longer falls."""
+    """Stop when the evaluation loss no longer falls; the weights with the least one are the result."""
 
     patience: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Evaluations without progress before the training stops."""
+    """Evaluations without progress before the training stops; there is one every checkpointEverySteps."""
     min_delta: Annotated[float, Field(ge=0)] = 0
     """The least fall of the loss that counts as progress."""
 
@@ -314,9 +314,9 @@ class TrainingSpec(Model):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 42
     """Seed of every random choice."""
     checkpoint_every_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 100
-    """Steps between checkpoints: what a hard kill can lose at most."""
+    """Steps between checkpoints, each with an evaluation: what a hard kill can lose at most."""
     early_stopping: EarlyStopping | None = None
-    """Stop when the evaluation loss no longer falls."""
+    """Stop when the evaluation loss no longer falls; the weights with the least one are the result."""
 
 
 class Gate(Model):
@@ -526,6 +526,8 @@ class Progress(Model):
     """Input tokens without padding per second, over the last logged steps."""
     eta_seconds: int | None = None
     """Seconds to the last step at the present speed."""
+    best_step: int | None = None
+    """Step with the least evaluation loss so far; with earlyStopping."""
     updated_at: Timestamp | None = None
     """When this was measured."""
 

@@ -110,6 +110,17 @@ def _distribution(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
         yield f"spec.distribution.zeroStage: {row.name} {why}; use zeroStage 2, LoRA or Full"
 
 
+def _early_stopping(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
+    if spec.training.early_stopping is None:
+        return
+    field, strategy = "spec.training.earlyStopping", spec.distribution.strategy
+    if strategy in {Strategy.DDP, Strategy.DEEPSPEED}:
+        yield f"{field}: was not tried with strategy {strategy}; leave it out, or use strategy None"
+    if row.name == "AdaLoRA":
+        why = "shrinks its ranks over all steps, so a training that stops early would leave them large"
+        yield f"{field}: AdaLoRA {why}; leave it out, or use LoRA"
+
+
 def _adalora(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     if row.name != "AdaLoRA":
         return
@@ -134,6 +145,7 @@ _CHECKS: tuple[Callable[[FineTuneJobSpec, Technique], Iterator[str]], ...] = (
     _quantisation,
     _export,
     _distribution,
+    _early_stopping,
     _adalora,
     _context,
 )

@@ -72,6 +72,17 @@ class ClassScores(Model):
     """How often the evaluation rows want it."""
 
 
+class StoppingReport(Model):
+    """What early stopping came to."""
+
+    best_step: int
+    """Step with the least evaluation loss, whose weights are the result."""
+    best_loss: float
+    """That loss."""
+    planned_steps: int
+    """Optimizer steps that the training would have had."""
+
+
 class TrainReport(Model):
     """What the train stage did."""
 
@@ -82,7 +93,9 @@ class TrainReport(Model):
     gates: list[GateResult]
     """How the gates came out."""
     steps: int
-    """Optimizer steps."""
+    """Optimizer steps that were made."""
+    early_stopping: StoppingReport | None = None
+    """The best step and the steps that were planned; absent without early stopping."""
     final_loss: float
     """Training loss of the last logged step."""
     trained_parameters: int

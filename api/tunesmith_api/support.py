@@ -76,8 +76,7 @@ def _job_uris(spec: FineTuneJobSpec) -> list[Unsupported]:
 
 
 def _job_fields(spec: FineTuneJobSpec) -> list[Unsupported]:
-    found = _absent("spec.training.earlyStopping", spec.training.early_stopping, "leave it out and set maxSteps")
-    return found + _absent("spec.queue", spec.queue, "leave it out; the job starts without a queue")
+    return _absent("spec.queue", spec.queue, "leave it out; the job starts without a queue")
 
 
 def _logins(spec: FineTuneJobSpec) -> list[Unsupported]:

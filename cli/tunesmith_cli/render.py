@@ -52,9 +52,19 @@ def train_line(report: TrainReport) -> str:
     share = report.trained_parameters / report.total_parameters
     resumed = f", resumed from step {report.resumed_from_step}" if report.resumed_from_step is not None else ""
     return (
-        f"{report.steps:,} steps{resumed}, loss {report.final_loss:.4f}, {report.tokens_per_second:,.0f} tokens/s,"
-        f" {report.trained_parameters:,} weights trained ({share:.2%}), {report.precision}"
+        f"{report.steps:,} steps{_stopped(report)}{resumed}, loss {report.final_loss:.4f},"
+        f" {report.tokens_per_second:,.0f} tokens/s, {report.trained_parameters:,} weights trained ({share:.2%}),"
+        f" {report.precision}"
     )
+
+
+def _stopped(report: TrainReport) -> str:
+    """What early stopping came to; empty without it."""
+    found = report.early_stopping
+    if found is None:
+        return ""
+    early = f" of {found.planned_steps:,}, stopped early" if report.steps < found.planned_steps else ""
+    return f"{early}, weights of step {found.best_step:,} (evaluation loss {found.best_loss:.4f})"
 
 
 def export_line(report: ExportReport) -> str:

@@ -51,7 +51,6 @@ def test_a_plain_job_asks_for_nothing_that_is_missing() -> None:
             {"distribution": {"strategy": "DeepSpeed"}, "training": {"precision": "FP16"}},
             "spec.training.precision",
         ),
-        ({"training": {"earlyStopping": {}}}, "spec.training.earlyStopping"),
         ({"model": {"uri": "https://host/model"}}, "spec.model.uri"),
         ({"output": {"uri": "hf://team/bot"}}, "spec.output.uri"),
         ({"queue": {"localQueue": "team-a"}}, "spec.queue"),

@@ -107,6 +107,12 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (peft("VeRA", vera_dropout=1), {}, "config.vera_dropout: 1 is too high; use at most 0.99"),
     (peft("PromptTuning", prompt_tuning_init="TEXT"), ADAPTER, "use one of SAMPLE_VOCAB, RANDOM"),
     (peft("AdaLoRA", target_r=12), {}, "config.target_r: 12 is not below init_r 12"),
+    (peft("AdaLoRA"), {"training": {"earlyStopping": {}}}, "spec.training.earlyStopping: AdaLoRA shrinks its ranks"),
+    (
+        {"type": "LoRA"},
+        {"training": {"earlyStopping": {}}, "distribution": {"strategy": "DDP", "workers": 2}},
+        "spec.training.earlyStopping: was not tried with strategy DDP",
+    ),
     (peft("AdaLoRA", tinit=5, tfinal=5), {"training": {"maxSteps": 10}}, "none of the 10 steps"),
     (peft("HRA", r=3), {}, "config.r: 3 is odd"),
     (peft("PrefixTuning"), {}, "spec.export.format: Prefix tuning does not merge"),

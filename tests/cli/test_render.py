@@ -5,7 +5,7 @@ from rich.console import Console
 
 from tunesmith_api.enums import Metric
 from tunesmith_api.finetunejob import GateResult, Progress, Scores
-from tunesmith_api.reports import ClassScores
+from tunesmith_api.reports import ClassScores, StoppingReport, TrainReport
 from tunesmith_cli.display import stage_display
 from tunesmith_cli.render import (
     class_rows,
@@ -16,6 +16,7 @@ from tunesmith_cli.render import (
     score_rows,
     score_table,
     size,
+    train_line,
 )
 
 
@@ -89,3 +90,31 @@ def test_each_class_has_a_row() -> None:
     """Name, three shares and the support."""
     one = ClassScores(label="billing", precision=0.5, recall=1, f1=2 / 3, support=1200)
     assert class_rows([one]) == [["billing", "50.0%", "100.0%", "66.7%", "1,200"]]
+
+
+@pytest.mark.parametrize(
+    ("steps", "stopping", "text"),
+    [
+        (60, None, "60 steps, loss 0.5000, 90 tokens/s"),
+        (60, (50, 60), "60 steps, weights of step 50 (evaluation loss 0.2500), loss"),
+        (30, (10, 60), "30 steps of 60, stopped early, weights of step 10 (evaluation loss 0.2500), loss"),
+    ],
+)
+def test_a_training_says_what_early_stopping_came_to(steps: int, stopping: tuple[int, int] | None, text: str) -> None:
+    """Steps made of those planned, and the step whose weights are the result."""
+    found = StoppingReport(best_step=stopping[0], best_loss=0.25, planned_steps=stopping[1]) if stopping else None
+    report = TrainReport(
+        base=Scores(),
+        tuned=Scores(),
+        gates=[],
+        steps=steps,
+        early_stopping=found,
+        final_loss=0.5,
+        trained_parameters=1,
+        total_parameters=4,
+        duration_seconds=1,
+        tokens_per_second=90,
+        peak_memory_bytes=1,
+        precision="FP32",
+    )
+    assert train_line(report).startswith(text)

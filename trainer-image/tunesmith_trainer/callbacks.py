@@ -7,7 +7,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from tunesmith_trainer import log
-from tunesmith_trainer.checkpoints import seal
+from tunesmith_trainer.checkpoints import folder_of, seal
 from tunesmith_trainer.errors import DivergedError
 from tunesmith_trainer.gang import Gang
 from tunesmith_trainer.preemption import Preemption
@@ -61,7 +61,7 @@ class SealCheckpoints(TrainerCallback):
         """Seal the checkpoint of this step."""
         del control
         self._gang.meet()
-        self._gang.lead_only(lambda: seal(Path(args.output_dir) / f"checkpoint-{state.global_step}"))
+        self._gang.lead_only(lambda: seal(folder_of(Path(args.output_dir), state.global_step)))
         log.info("checkpoint saved", step=state.global_step)
 
 

@@ -28,6 +28,11 @@ def is_whole(checkpoint: Path) -> bool:
     )
 
 
+def folder_of(run: Path, step: int) -> Path:
+    """Where a run's checkpoint of an optimizer step lies."""
+    return run / f"checkpoint-{step}"
+
+
 def step_of(checkpoint: Path) -> int:
     """The optimizer step that a checkpoint was written after."""
     return int(checkpoint.name.rpartition("-")[2])

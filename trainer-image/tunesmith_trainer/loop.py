@@ -23,6 +23,7 @@ from tunesmith_trainer.precision import Device
 from tunesmith_trainer.preemption import Preemption
 from tunesmith_trainer.progress import ProgressBoard
 from tunesmith_trainer.recipe import Batch, Recipe, TokenRow
+from tunesmith_trainer.stopping import StopEarly
 from tunesmith_trainer.tuned import load_trained, save_trained
 from tunesmith_trainer.zero import Weights
 
@@ -33,8 +34,10 @@ _SCHEDULES = {
 }
 #: Lines of the training log, about: a short run logs every step.
 _LOG_LINES = 500
-#: Evaluation rows whose loss is measured at each checkpoint, for the plot.
-_CHECKPOINT_ROWS = 64
+#: Evaluation rows whose loss is measured at each checkpoint: for the plot, and to decide by.
+_PLOT_ROWS, _DECISION_ROWS = 64, 512
+#: Checkpoints that are kept: the newest, and the one before it, for a kill while the newest is written.
+_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def training_arguments(plan: LoopPlan) -> TrainingArguments:
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=2,
+        save_total_limit=_KEPT if spec.early_stopping is None else _KEPT + 1,  # and the best one
         eval_strategy="steps",
         eval_steps=every,
         eval_on_start=True,
@@ -138,14 +141,15 @@ class TuningTrainer(Trainer):
         self._plan = plan
         self._progress: ReportProgress | None = None
 
-    def watch(self, board: ProgressBoard, preemption: Preemption) -> None:
+    def watch(self, board: ProgressBoard, preemption: Preemption, stopping: StopEarly | None = None) -> None:
         """Attach our callbacks; the guard comes first, so that nothing after it sees a loss that is not finite."""
         gang = self._plan.gang
         self._progress = ReportProgress(board)
         allocation = [AllocateRank(self.model)] if is_adalora(self.model) else []
+        early = [] if stopping is None else [stopping]
         for callback in (
             *(DivergenceGuard(), StopTogether(preemption, gang, self._progress)),
-            *(*allocation, SealCheckpoints(gang), self._progress),
+            *(*allocation, *early, SealCheckpoints(gang), self._progress),
         ):
             self.add_callback(callback)
 
@@ -196,13 +200,16 @@ class TuningTrainer(Trainer):
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Log the mean loss of the first evaluation rows."""
+        """Log the mean loss of the first evaluation rows; what the start of a run measures decides nothing."""
         metrics = {"eval_loss": self._plan.weights.measure(self._mean_loss)}
         self.log(metrics)
+        if self.control.should_evaluate:
+            self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _mean_loss(self) -> float:
-        return self._recipe.mean_loss(self.model, limit=_CHECKPOINT_ROWS)
+        rows = _PLOT_ROWS if self._plan.spec.early_stopping is None else _DECISION_ROWS
+        return self._recipe.mean_loss(self.model, limit=rows)
 
 
 #: A row, and whether it only fills a batch up.

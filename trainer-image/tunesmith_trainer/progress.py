@@ -50,6 +50,11 @@ class ProgressBoard:
         """Say that the first step begins now: what came before is no training time."""
         self._mark = Mark(self._mark.step, self._mark.tokens, self._clock())
 
+    def note_best(self, step: int) -> None:
+        """Note the step with the least evaluation loss; 0 when none is known."""
+        with self._lock:
+            self._latest = self._latest.model_copy(update={"best_step": step or None})
+
     def advance(self, step: int, tokens: int, loss: float, learning_rate: float) -> None:
         """Note a logged step: `tokens` are the input tokens without padding since the process began training."""
         mark = Mark(step, tokens, self._clock())
@@ -71,6 +76,7 @@ class ProgressBoard:
             learning_rate=learning_rate,
             tokens_per_second=round((mark.tokens - self._mark.tokens) / seconds, 1),
             eta_seconds=round((total - mark.step) * seconds / steps),
+            best_step=self._latest.best_step,
             updated_at=_now(),
         )
 

@@ -15,11 +15,12 @@ from transformers import set_seed
 from tunesmith_api import TrainReport
 from tunesmith_api.enums import Precision, Strategy
 from tunesmith_api.finetunejob import EvaluationStatus, Scores
+from tunesmith_api.reports import StoppingReport
 from tunesmith_api.techniques import quantization_of
 from tunesmith_trainer import log
 from tunesmith_trainer.adapters import Adaptation, adapt
 from tunesmith_trainer.callbacks import TrackSteps
-from tunesmith_trainer.checkpoints import newest_whole, step_of
+from tunesmith_trainer.checkpoints import folder_of, newest_whole, step_of
 from tunesmith_trainer.deepspeed_config import deepspeed_config
 from tunesmith_trainer.encoded import read_encoded
 from tunesmith_trainer.environment import peak_resident_bytes, worker_threads
@@ -38,6 +39,7 @@ from tunesmith_trainer.quantized import quantization_config
 from tunesmith_trainer.recipe import Measured, Recipe, TokenRow
 from tunesmith_trainer.recipes import find_entry, load_recipe
 from tunesmith_trainer.stages import Run
+from tunesmith_trainer.stopping import Course, StopEarly, read_course
 from tunesmith_trainer.tracking import Tracking, tracked
 from tunesmith_trainer.tuned import count_parameters, save_tuned
 from tunesmith_trainer.workspace import Workspace, key_of, read_json, write_json
@@ -67,6 +69,8 @@ class _Trained:
     Attributes:
         model: the tuned model.
         idle: whether it was only restored, so that no engine of a training is around it.
+        steps: optimizer steps that were made.
+        course: what the evaluations showed, with early stopping.
         parameters: trained weights, and weights in all.
         seconds: wall time of the loop in this process.
         tokens: input tokens without padding in this process.
@@ -76,6 +80,8 @@ class _Trained:
 
     model: Any
     idle: bool
+    steps: int
+    course: Course | None
     parameters: tuple[int, int]
     seconds: float
     tokens: int
@@ -107,7 +113,8 @@ def _judge(report: TrainReport, outcome: Outcome) -> None:
 
 def run_key(run: Run, prepared: Prepared) -> str:
     """Changes when the training would come out differently; names the folder of its checkpoints."""
-    training = run.config.spec.training.wire() | {"checkpointEverySteps": 0}
+    spec = run.config.spec.training
+    training = spec.wire() if spec.early_stopping else spec.wire() | {"checkpointEverySteps": 0}
     distribution = run.config.spec.distribution
     parts = [distribution.wire()] if distribution.strategy in {Strategy.DDP, Strategy.DEEPSPEED} else []
     return key_of(prepared.key, run.config.spec.technique.wire(), training, *parts)
@@ -205,24 +212,47 @@ def _tune(job: _Job, base: Any, board: ProgressBoard, checkpoint: Path | None, t
     trainer = TuningTrainer(model, job.plan, job.rows, job.recipe)
     if job.plan.gang.rank > 0:
         torch.manual_seed(job.plan.spec.seed + job.plan.gang.rank)  # dropout differs between the processes
-    trainer.watch(board, job.run.preemption)
+    stopping = _stopping(job, board, checkpoint)
+    trainer.watch(board, job.run.preemption, stopping)
     trainer.add_callback(TrackSteps(tracking, board))
     began = time.monotonic()
-    idle = checkpoint is not None and step_of(checkpoint) >= job.plan.total_steps
+    idle = checkpoint is not None and _is_done(job.plan, checkpoint)
     if checkpoint is not None and idle:
-        job.plan.weights.restore(model, checkpoint)
+        steps = step_of(checkpoint)
     else:
         _loop(job, trainer, checkpoint)
+        steps = trainer.state.global_step
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    seconds = time.monotonic() - began
+    course = None if stopping is None else stopping.course
+    best = steps if course is None else course.best_step
+    if idle or best != steps:
+        job.plan.weights.restore(model, folder_of(job.plan.folder, best))
     return _Trained(
         model=model.eval(),
         idle=idle,
+        steps=steps,
+        course=course,
         parameters=parameters,
-        seconds=time.monotonic() - began,
+        seconds=seconds,
         tokens=trainer.tokens,
         resumed_from=step_of(checkpoint) if checkpoint else None,
         evaluation=_evaluation_points(trainer),
     )
+
+
+def _stopping(job: _Job, board: ProgressBoard, checkpoint: Path | None) -> StopEarly | None:
+    asked = job.plan.spec.early_stopping
+    if asked is None:
+        return None
+    return StopEarly(asked, read_course(checkpoint) if checkpoint else Course(), job.plan.gang, board)
+
+
+def _is_done(plan: LoopPlan, checkpoint: Path) -> bool:
+    """Whether a checkpoint is the last one of its training."""
+    asked = plan.spec.early_stopping
+    over = asked is not None and read_course(checkpoint).is_over(asked)
+    return over or step_of(checkpoint) >= plan.total_steps
 
 
 def _evaluation_points(trainer: TuningTrainer) -> list[Point]:
@@ -268,7 +298,8 @@ def _write_report(job: _Job, base: Scores, measured: Measured, trained: _Trained
         base=base,
         tuned=tuned,
         gates=check_gates(spec.evaluation.gates, tuned, base, "tuned"),
-        steps=job.plan.total_steps,
+        steps=trained.steps,
+        early_stopping=_outcome_of(trained.course, job.plan),
         final_loss=_final_loss(workspace),
         trained_parameters=trained.parameters[0],
         total_parameters=trained.parameters[1],
@@ -286,6 +317,12 @@ def _write_report(job: _Job, base: Scores, measured: Measured, trained: _Trained
         plot_confusion(workspace.plots / "confusion.png", job.run.config.name, measured.labels, measured.confusion)
     write_json(workspace.adapter / _COMPLETE, {"key": _report_key(job.run, job.prepared)})
     return report
+
+
+def _outcome_of(course: Course | None, plan: LoopPlan) -> StoppingReport | None:
+    if course is None:
+        return None
+    return StoppingReport(best_step=course.best_step, best_loss=course.best_loss, planned_steps=plan.total_steps)
 
 
 def _peak_memory(plan: LoopPlan) -> int:
