@@ -1,7 +1,7 @@
 """Measure the scenario matrix: every approach on every example against its base model, and the goals as ratios.
 
 python bench/scenarios.py                     # prints the cells as they come
-python bench/scenarios.py --write             # and writes docs/scenarios.json and docs/scenarios.md
+python bench/scenarios.py --write             # and writes what Auto reads, and docs/scenarios.md
 python bench/scenarios.py --example translation --approach LoRA
 """
 
@@ -24,21 +24,22 @@ from tunesmith_api.enums import Metric
 from tunesmith_api.finetunejob import Scores
 from tunesmith_api.reports import TRAIN_REPORT, TrainReport
 from tunesmith_api.scenario_page import scenario_page
-from tunesmith_api.scenarios import SCENARIOS, Approach, Measure, adapted
+from tunesmith_api.scenario_results import Cell, ScenarioResults
+from tunesmith_api.scenarios import SCENARIOS, Approach, Measure, Proof, adapted
 from tunesmith_cli.folder import RunFolder
 from tunesmith_cli.local_job import local_job
 
 REPOSITORY = Path(__file__).parents[1]
-RESULTS = REPOSITORY / "docs" / "scenarios.json"
+RESULTS = REPOSITORY / "api" / "tunesmith_api" / "scenarios.json"
 PAGE = REPOSITORY / "docs" / "scenarios.md"
 FULL = {"technique": {"type": "Full"}}
 #: Shape of the model that the goals are measured on: large enough that weights and not libraries fill the memory.
 LAYERS, WIDTH, STEPS = 8, 768, 6
 
 
-def examples() -> dict[str, Metric]:
-    """Every example of the matrix and its metric."""
-    return {example: metric for scenario in SCENARIOS for example, metric in scenario.examples.items()}
+def proofs() -> dict[str, Proof]:
+    """The jobs that prove the matrix's tasks, by example."""
+    return {proof.example: proof for scenario in SCENARIOS for proof in scenario.proofs}
 
 
 def train(spec: dict[str, Any], origin: Path, folder: Path) -> TrainReport:
@@ -75,15 +76,15 @@ def stage_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def task_cell(example: str, metric: Metric, approach: Approach) -> dict[str, float]:
+def task_cell(proof: Proof, approach: Approach) -> Cell:
     """The metric of an example's job by one approach, before and after."""
-    origin = REPOSITORY / "examples" / example
+    origin = REPOSITORY / "examples" / proof.example
     spec = yaml.safe_load((origin / "job.yaml").read_text())["spec"]
     spec["evaluation"].pop("gates", None)
     spec.pop("serve", None)
     with tempfile.TemporaryDirectory() as folder:
         report = train(adapted(spec, approach), origin, Path(folder))
-    return {"base": value(report.base, metric), "tuned": value(report.tuned, metric)}
+    return Cell(base=value(report.base, proof.metric), tuned=value(report.tuned, proof.metric))
 
 
 def value(scores: Scores, metric: Metric) -> float:
@@ -92,11 +93,6 @@ def value(scores: Scores, metric: Metric) -> float:
     if found is None:
         raise SystemExit(f"{metric} was not measured: {scores}")
     return float(found)
-
-
-def better(metric: Metric, cell: dict[str, float]) -> bool:
-    """Whether the tuned model is better than its base."""
-    return cell["tuned"] < cell["base"] if metric is Metric.PERPLEXITY else cell["tuned"] > cell["base"]
 
 
 def make_model(folder: Path) -> int:
@@ -147,37 +143,43 @@ def goals() -> tuple[int, dict[str, dict[str, float]]]:
     return parameters, found
 
 
-def cells(only: list[str], approaches: list[Approach]) -> Iterator[tuple[str, Metric, Approach]]:
+def cells(only: list[str], approaches: list[Approach]) -> Iterator[tuple[Proof, Approach]]:
     """The cells to measure."""
-    for example, metric in examples().items():
+    for proof in proofs().values():
         for approach in approaches:
-            if not only or example in only:
-                yield example, metric, approach
+            if not only or proof.example in only:
+                yield proof, approach
+
+
+def keep(results: dict[str, Any], *, write: bool) -> None:
+    """Writes the measurements and their page, when asked: after each cell, so that an interrupted run loses none."""
+    if write:
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        PAGE.write_text(scenario_page(ScenarioResults.model_validate(results)))
 
 
 def main() -> None:
     """Measure, print, and write the page when asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--example", action="append", default=[], choices=examples())
+    parser.add_argument("--example", action="append", default=[], choices=proofs())
     parser.add_argument("--approach", action="append", default=[], type=Approach, choices=list(Approach))
     parser.add_argument("--no-goals", action="store_true")
     arguments = parser.parse_args()
     console = Console()
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"parameters": 0, "tasks": {}, "goals": {}}
+    results = json.loads(RESULTS.read_text())
     missed = []
-    for example, metric, approach in cells(arguments.example, arguments.approach or list(Approach)):
-        cell = task_cell(example, metric, approach)
-        results["tasks"].setdefault(example, {})[approach] = cell
-        verdict = "better" if better(metric, cell) else "NOT BETTER"
-        missed += [f"{example} by {approach}"] if verdict != "better" else []
-        console.print(f"{example} by {approach}: {metric} {cell['base']:.4g} -> {cell['tuned']:.4g} ({verdict})")
+    for proof, approach in cells(arguments.example, arguments.approach or list(Approach)):
+        cell = task_cell(proof, approach)
+        results["tasks"].setdefault(proof.example, {})[approach] = cell.model_dump()
+        verdict = "better" if cell.better(proof.metric) else "NOT BETTER"
+        missed += [f"{proof.example} by {approach}"] if verdict != "better" else []
+        console.print(f"{proof.example} by {approach}: {proof.metric} {cell.base:.4g} -> {cell.tuned:.4g} ({verdict})")
+        keep(results, write=arguments.write)
     if not (arguments.no_goals or arguments.example or arguments.approach):
         results["parameters"], results["goals"] = goals()
         console.print_json(data=results["goals"])
-    if arguments.write:
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        PAGE.write_text(scenario_page(results))
+        keep(results, write=arguments.write)
     if missed:
         raise SystemExit(f"not better than the base model: {', '.join(missed)}")
 

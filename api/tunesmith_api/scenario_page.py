@@ -1,13 +1,7 @@
 """The page `docs/scenarios.md`: the matrix with what is claimed and what was measured, side by side."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from tunesmith_api.scenarios import SCENARIOS, YES_BELOW, Approach, Measure, Scenario
-
-#: What `bench/scenarios.py --write` leaves: `tasks` by example, then approach, each with `base` and `tuned`; `goals` by
-#: measure, then approach, a ratio to full fine-tuning.
-Results = Mapping[str, Any]
+from tunesmith_api.scenario_results import ScenarioResults
+from tunesmith_api.scenarios import SCENARIOS, Approach, Measure, Proof, Scenario
 
 _HEAD = """\
 # Scenarios
@@ -22,9 +16,9 @@ the goals a random Phi-3 of {parameters:.0f} M parameters on 2 cores.
 """
 
 
-def scenario_page(results: Results) -> str:
+def scenario_page(results: ScenarioResults) -> str:
     """The page in Markdown."""
-    head = _HEAD.format(parameters=results["parameters"] / 1e6)
+    head = _HEAD.format(parameters=results.parameters / 1e6)
     columns = " | ".join(Approach)
     lines = [f"| scenario | {columns} |", f"| --- |{' --- |' * len(Approach)}"]
     for scenario in SCENARIOS:
@@ -32,30 +26,33 @@ def scenario_page(results: Results) -> str:
     return "\n".join([head, *lines, ""])
 
 
-def _rows(scenario: Scenario, results: Results) -> list[str]:
+def _rows(scenario: Scenario, results: ScenarioResults) -> list[str]:
     if scenario.goal is not None:
         cells = [_goal_cell(scenario.goal, approach, scenario, results) for approach in Approach]
-        return [f"| **{scenario.title}** | {' | '.join(cells)} |"]
+        link = f"[{scenario.goal}](../examples/{scenario.example})"
+        return [f"| **{scenario.title}**<br>{link} | {' | '.join(cells)} |"]
     return [
-        f"| **{scenario.title}**<br>[{example}](../examples/{example}/job.yaml), {metric} | "
-        + " | ".join(_task_cell(example, approach, scenario, results) for approach in Approach)
+        f"| **{scenario.title}**<br>[{proof.example}](../examples/{proof.example}/job.yaml), {proof.metric} | "
+        + " | ".join(_task_cell(proof, approach, scenario, results) for approach in Approach)
         + " |"
-        for example, metric in scenario.examples.items()
+        for proof in scenario.proofs
     ]
 
 
-def _task_cell(example: str, approach: Approach, scenario: Scenario, results: Results) -> str:
-    measured = results["tasks"].get(example, {}).get(approach)
+def _task_cell(proof: Proof, approach: Approach, scenario: Scenario, results: ScenarioResults) -> str:
+    found = results.serves_task(proof, approach)
     claim = "yes" if approach in scenario.claims else "no"
-    if measured is None:
+    if found is None:
         return f"{claim}; not measured"
-    return f"{claim}; {measured['base']:.3g} → {measured['tuned']:.3g}"
+    cell = results.tasks[proof.example][approach]
+    change = f"{cell.base:.3g} → {cell.tuned:.3g}"
+    return f"{claim}; {change}" if found else f"{claim}; **{change}: measured no**"
 
 
-def _goal_cell(goal: Measure, approach: Approach, scenario: Scenario, results: Results) -> str:
-    ratio = results["goals"].get(goal, {}).get(approach)
-    claim = "yes" if approach in scenario.claims else "no"
-    if ratio is None:
+def _goal_cell(goal: Measure, approach: Approach, scenario: Scenario, results: ScenarioResults) -> str:
+    serves, claimed = results.serves_goal(goal, approach), approach in scenario.claims
+    claim = "yes" if claimed else "no"
+    if serves is None:
         return f"{claim}; not measured"
-    found = "yes" if ratio < YES_BELOW[goal] else "no"
-    return f"{claim}; {ratio:.2f}" if found == claim else f"{claim}; **{ratio:.2f}: measured {found}**"
+    ratio = f"{results.goals[goal][approach]:.2g}"
+    return f"{claim}; {ratio}" if serves is claimed else f"{claim}; **{ratio}: measured {'yes' if serves else 'no'}**"

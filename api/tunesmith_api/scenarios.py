@@ -1,12 +1,12 @@
 """The scenario matrix: what people fine-tune for, the six approaches to it, and what is claimed of each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from tunesmith_api.enums import Metric
+from tunesmith_api.enums import Metric, Task
 
 
 class Approach(StrEnum):
@@ -30,53 +30,84 @@ class Measure(StrEnum):
 
 
 @dataclass(frozen=True)
+class Proof:
+    """A job that proves a row which is a task.
+
+    Attributes:
+        example: its folder below `examples/`.
+        task: what it learns.
+        metric: what every claimed approach must better there.
+        notation: whether what it writes is a creative notation.
+    """
+
+    example: str
+    task: Task
+    metric: Metric
+    notation: bool = False
+
+
+@dataclass(frozen=True)
 class Scenario:
     """A row of the matrix.
 
     Attributes:
         title: the row's name.
         claims: approaches that are said to serve it.
-        examples: folders below `examples/`, and the metric that every claimed approach must better there.
-        goal: what is measured instead, for a row that is a goal.
+        proofs: the jobs that prove a row which is a task.
+        goal: what is measured instead, for a row which is a goal.
+        example: for a goal, the job below `examples/` that asks for it.
     """
 
     title: str
     claims: frozenset[Approach]
-    examples: Mapping[str, Metric] = field(default_factory=dict)
+    proofs: tuple[Proof, ...] = ()
     goal: Measure | None = None
+    example: str = ""
 
 
 _EVERY = frozenset(Approach)
 
 SCENARIOS: tuple[Scenario, ...] = (
-    Scenario("Domain adaptation", _EVERY, {"domain-adaptation": Metric.PERPLEXITY}),
+    Scenario("Domain adaptation", _EVERY, (Proof("domain-adaptation", Task.TEXT_GENERATION, Metric.PERPLEXITY),)),
     Scenario(
         "Classification, named entities, translation",
         _EVERY,
-        {"text-classification": Metric.ACCURACY, "named-entities": Metric.ENTITY_F1, "translation": Metric.BLEU},
+        (
+            Proof("text-classification", Task.TEXT_CLASSIFICATION, Metric.ACCURACY),
+            Proof("named-entities", Task.TOKEN_CLASSIFICATION, Metric.ENTITY_F1),
+            Proof("translation", Task.TRANSLATION, Metric.BLEU),
+        ),
     ),
-    Scenario("Question answering", _EVERY, {"question-answering": Metric.EXACT_MATCH}),
-    Scenario("Chatbots", _EVERY, {"home-assistant": Metric.EXACT_MATCH}),
-    Scenario("Creative generation", _EVERY, {"creative-notation": Metric.PARSE_RATE}),
+    Scenario("Question answering", _EVERY, (Proof("question-answering", Task.QUESTION_ANSWERING, Metric.EXACT_MATCH),)),
+    Scenario("Chatbots", _EVERY, (Proof("home-assistant", Task.CHAT, Metric.EXACT_MATCH),)),
+    Scenario(
+        "Creative generation",
+        _EVERY,
+        (Proof("creative-notation", Task.TEXT_GENERATION, Metric.PARSE_RATE, notation=True),),
+    ),
     Scenario(
         "Lower compute and money cost",
         frozenset({Approach.LORA, Approach.QLORA, Approach.DEEPSPEED, Approach.ZERO}),
         goal=Measure.COST,
+        example="home-assistant/lowest-cost.yaml",
     ),
     Scenario(
         "Less memory",
         frozenset({Approach.QLORA, Approach.DEEPSPEED, Approach.ZERO, Approach.DORA}),
         goal=Measure.MEMORY,
+        example="home-assistant/lowest-memory.yaml",
     ),
     Scenario(
         "Fewer trained parameters",
         frozenset({Approach.QLORA, Approach.PEFT, Approach.DORA}),
         goal=Measure.PARAMETERS,
+        example="home-assistant/fewest-parameters.yaml",
     ),
     Scenario(
         "Pooled memory of all GPUs",
         frozenset({Approach.DEEPSPEED, Approach.ZERO, Approach.DORA}),
         goal=Measure.POOLED_MEMORY,
+        example="home-assistant/pooled-memory.yaml",
     ),
 )
 

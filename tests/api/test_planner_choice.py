@@ -1,5 +1,6 @@
 """Tests of what Auto chooses: the table of technique and pool, each goal's order, and the reasons."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from tunesmith_api.misfits import refusals
 from tunesmith_api.planner import DataSize, PoolOffer, choose_row, settle, table
 from tunesmith_api.planner.candidates import CANDIDATES
 from tunesmith_api.planner.choice import Row, candidates_for
+from tunesmith_api.planner.evidence import Evidence, approach_of, evidence
+from tunesmith_api.scenario_results import ScenarioResults
+from tunesmith_api.scenarios import Approach
 
 GIB = 2**30
 MINI = find_preset("phi-3-mini-4k-instruct").architecture
@@ -161,3 +165,74 @@ def test_a_rank_is_at_most_the_narrowest_layer() -> None:
     for candidate in CANDIDATES:
         lora = candidate.technique(narrow).lora
         assert lora is None or lora.rank <= 32
+
+
+MEASURED = ScenarioResults.model_validate(
+    {
+        "parameters": 1,
+        "tasks": {"home-assistant": {"LoRA": {"base": 0.5, "tuned": 0.25}, "DoRA": {"base": 0.0, "tuned": 0.75}}},
+        "goals": {"cost": {"QLoRA": 1.5, "PEFT": 0.5}},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("approach", "goal", "verdict", "words"),
+    [
+        (Approach.QLORA, Goal.LOWEST_COST, "no", "measured 1.5 of full fine-tuning, against the claim of yes"),
+        (Approach.PEFT, Goal.LOWEST_COST, "yes", "measured 0.5 of full fine-tuning, against the claim of no"),
+        (Approach.LORA, Goal.LOWEST_COST, "yes", "said to serve"),
+        (Approach.LORA, Goal.LOWEST_MEMORY, "no", "not measured"),
+        (Approach.LORA, Goal.BALANCED, "no", "exact_match from 0.5 to 0.25"),
+        (Approach.DORA, Goal.BEST_QUALITY, "yes", "exact_match from 0 to 0.75 on examples/home-assistant"),
+        (None, Goal.BALANCED, "yes", ""),
+        (None, Goal.LOWEST_COST, "no", ""),
+    ],
+)
+def test_a_measurement_outweighs_a_claim(approach: Approach | None, goal: Goal, verdict: str, words: str) -> None:
+    """What was measured says whether an approach serves; where nothing was measured the claim does."""
+    found = evidence(spec(task="Chat"), approach, goal, MEASURED)
+    assert found.serves is (verdict == "yes")
+    assert words in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        ({"task": "TextGeneration"}, "Domain adaptation"),
+        ({"task": "TextGeneration", "evaluation": {"generation": {"notation": "ABC"}}}, "Creative generation"),
+        ({"task": "Translation"}, "Classification, named entities, translation"),
+        ({"task": "Chat", "evaluation": {"generation": {"notation": "SVG"}}}, "Chatbots"),
+    ],
+)
+def test_a_job_is_a_scenario_by_its_task(fields: dict[str, Any], title: str) -> None:
+    """The row of the matrix is the job's task; text in a notation is creative."""
+    assert title in evidence(spec(**fields), Approach.LORA, Goal.BALANCED, MEASURED).sentence
+
+
+@pytest.mark.parametrize(
+    ("technique", "distribution", "approach"),
+    [
+        ({"type": "Full"}, {}, None),
+        ({"type": "Full"}, {"strategy": "DeepSpeed", "zeroStage": 1, "workers": 2}, Approach.DEEPSPEED),
+        ({"type": "Full"}, {"strategy": "DeepSpeed", "zeroStage": 3, "workers": 2}, Approach.ZERO),
+        ({"type": "DoRA"}, {"strategy": "DeepSpeed", "zeroStage": 3, "workers": 2}, Approach.DORA),
+        ({"type": "PEFT", "peft": {"method": "IA3"}}, {}, Approach.PEFT),
+    ],
+)
+def test_a_jobs_approach(technique: dict[str, Any], distribution: dict[str, Any], approach: Approach | None) -> None:
+    """The column of the matrix is the technique; of a full fine-tuning it is how the weights are shared."""
+    assert approach_of(spec(technique=technique, distribution=distribution)) is approach
+
+
+def test_what_does_not_serve_is_chosen_only_where_nothing_else_fits() -> None:
+    """A row that the matrix speaks against loses to a later one; alone it is chosen all the same."""
+    first, second = rows(HUGE)[:2]
+    against = replace(first, balanced=0, evidence=Evidence(serves=False, sentence="no"))
+    other = replace(second, balanced=1, evidence=Evidence(serves=True, sentence="measured 0.5"))
+    choice, alone = choose_row([against, other], Goal.BALANCED), choose_row([against], Goal.BALANCED)
+    assert choice is not None
+    assert choice.row is other
+    assert "measured 0.5" in choice.reasons
+    assert alone is not None
+    assert alone.row is against

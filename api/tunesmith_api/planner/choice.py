@@ -8,6 +8,7 @@ from tunesmith_api.enums import Goal, PoolClass, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, TechniqueSpec
 from tunesmith_api.misfits import refusals
 from tunesmith_api.planner.candidates import CANDIDATES, Candidate
+from tunesmith_api.planner.evidence import Evidence, approach_of, evidence
 from tunesmith_api.planner.job import estimate_job, export_bytes, workload_of
 from tunesmith_api.planner.memory import MemoryEstimate
 from tunesmith_api.planner.throughput import Spending, spending, training_tokens
@@ -64,6 +65,7 @@ class Row:
         trained: weights that are trained.
         spending: time and cost.
         fits: whether it fits; None where the pool's memory is not known.
+        evidence: what the scenario matrix says of it for the job's goal and task.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Row:
     trained: int
     spending: Spending
     fits: bool | None
+    evidence: Evidence
 
 
 @dataclass(frozen=True)
@@ -111,16 +114,22 @@ def table(
     spec: FineTuneJobSpec, model: Architecture, pools: Sequence[PoolOffer], data: DataSize | None = None
 ) -> list[Row]:
     """Every technique of the job on every pool."""
-    candidates = candidates_for(spec, model)
+    goal = spec.technique.goal or Goal.BALANCED
     return [
-        _row(candidate, spec.model_copy(update={"technique": technique}), model, pool, data or DataSize())
-        for candidate, technique in candidates
+        _row(candidate, spec.model_copy(update={"technique": technique}), model, pool, data or DataSize(), goal=goal)
+        for candidate, technique in candidates_for(spec, model)
         for pool in pools
     ]
 
 
 def _row(
-    candidate: Candidate | None, job: FineTuneJobSpec, model: Architecture, pool: PoolOffer, data: DataSize
+    candidate: Candidate | None,
+    job: FineTuneJobSpec,
+    model: Architecture,
+    pool: PoolOffer,
+    data: DataSize,
+    *,
+    goal: Goal,
 ) -> Row:
     technique = job.technique
     on_device = pool.device_bytes is not None or pool.device_class is PoolClass.GPU
@@ -140,6 +149,7 @@ def _row(
         trained=trained_parameters(model, technique),
         spending=estimate_spending(job, model, pool, data),
         fits=_fits(pool, max(host, exports), device),
+        evidence=evidence(job, approach_of(job), goal),
     )
 
 
@@ -200,17 +210,19 @@ ORDERS: dict[Goal, tuple[_Key, str]] = {
 def choose_row(rows: Iterable[Row], goal: Goal) -> Choice | None:
     """The row that serves a goal best among those that fit, and why; None when nothing fits.
 
-    QLoRA is slower than LoRA and no better, so it counts only for the least memory, and where nothing else fits.
+    What the scenario matrix does not say to serve the goal and the task counts only where nothing else fits. QLoRA is
+    slower than LoRA and no better, so it counts only for the least memory, and where nothing else fits.
     """
     every = list(rows)
     fitting = [row for row in every if row.fits is not False]
     plain = [row for row in fitting if row.technique.type is not TechniqueType.QLORA]
     offered = fitting if goal is Goal.LOWEST_MEMORY or not plain else plain
+    offered = [row for row in offered if row.evidence.serves] or offered
     if not offered:
         return None
     key, what = ORDERS[goal]
     chosen = min(offered, key=key)
-    reasons = [_why(chosen, goal, what, len(every)), _needs(chosen)]
+    reasons = [_why(chosen, goal, what, len(every)), _needs(chosen), *_proved(chosen)]
     if not plain and chosen.technique.type is TechniqueType.QLORA:
         reasons.append(f"Without quantisation nothing fits: LoRA needs {_least(every)}.")
     if len({row.pool.name for row in every}) > 1:
@@ -221,6 +233,10 @@ def choose_row(rows: Iterable[Row], goal: Goal) -> Choice | None:
 def _why(row: Row, goal: Goal, what: str, count: int) -> str:
     quality = f", {row.quality} % there" if goal is Goal.BEST_QUALITY and row.quality is not None else ""
     return f"Technique {row.name}: {what} of {count} rows of technique and pool (goal {goal}{quality})."
+
+
+def _proved(row: Row) -> list[str]:
+    return [row.evidence.sentence] if row.evidence.sentence else []
 
 
 def _needs(row: Row) -> str:

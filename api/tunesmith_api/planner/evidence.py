@@ -1,0 +1,92 @@
+"""What the scenario matrix says of an approach for a job: Auto offers what serves the job's goal and its task.
+
+A measurement outweighs the matrix's claim; where nothing was measured the claim stands.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunesmith_api.enums import Goal, TechniqueType
+from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.planner.job import sharding_of
+from tunesmith_api.scenario_results import ScenarioResults, measured_scenarios
+from tunesmith_api.scenarios import SCENARIOS, Approach, Measure, Proof, Scenario
+
+MEASURES: Mapping[Goal, Measure] = {
+    Goal.LOWEST_COST: Measure.COST,
+    Goal.LOWEST_MEMORY: Measure.MEMORY,
+    Goal.FEWEST_PARAMETERS: Measure.PARAMETERS,
+}
+_BY_TECHNIQUE = {
+    TechniqueType.LORA: Approach.LORA,
+    TechniqueType.QLORA: Approach.QLORA,
+    TechniqueType.DORA: Approach.DORA,
+    TechniqueType.PEFT: Approach.PEFT,
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the matrix says: whether an approach serves, and the sentence that says by what measure."""
+
+    serves: bool
+    sentence: str
+
+
+def approach_of(job: FineTuneJobSpec) -> Approach | None:
+    """The matrix's column of a job: its technique, or how its weights are shared; None for full tuning unshared."""
+    if job.technique.type in _BY_TECHNIQUE:
+        return _BY_TECHNIQUE[job.technique.type]
+    stage = sharding_of(job).zero_stage
+    if stage is None:
+        return None
+    return Approach.ZERO if stage > 1 else Approach.DEEPSPEED
+
+
+def evidence(
+    spec: FineTuneJobSpec, approach: Approach | None, goal: Goal, results: ScenarioResults | None = None
+) -> Evidence:
+    """What the matrix says of an approach for a job.
+
+    Args:
+        spec: the job's, for its task.
+        approach: the matrix's column; None, which every ratio is measured against, serves any task and no goal.
+        goal: the job's.
+        results: measurements; those of this release by default.
+    """
+    found = results or measured_scenarios()
+    measure = MEASURES.get(goal)
+    if approach is None:
+        return Evidence(measure is None, "")
+    if measure is not None:
+        return _for_goal(measure, approach, found)
+    row, proof = _proof(spec)
+    return _for_task(row, proof, approach, found)
+
+
+def _for_goal(measure: Measure, approach: Approach, results: ScenarioResults) -> Evidence:
+    row = next(scenario for scenario in SCENARIOS if scenario.goal is measure)
+    claimed, measured = approach in row.claims, results.serves_goal(measure, approach)
+    if measured is None:
+        return Evidence(claimed, f'{approach} is said to serve "{row.title}"; it was not measured.')
+    ratio = results.goals[measure][approach]
+    against = "" if measured == claimed else f", against the claim of {'yes' if claimed else 'no'}"
+    return Evidence(measured, f'Scenario "{row.title}": {approach} measured {ratio:.2g} of full fine-tuning{against}.')
+
+
+def _for_task(row: Scenario, proof: Proof, approach: Approach, results: ScenarioResults) -> Evidence:
+    measured = results.serves_task(proof, approach)
+    if measured is None:
+        return Evidence(approach in row.claims, f'{approach} is said to serve "{row.title}"; it was not measured.')
+    cell = results.tasks[proof.example][approach]
+    return Evidence(
+        measured,
+        f'Scenario "{row.title}": {approach} took {proof.metric} from {cell.base:.3g} to {cell.tuned:.3g}'
+        f" on examples/{proof.example}.",
+    )
+
+
+def _proof(spec: FineTuneJobSpec) -> tuple[Scenario, Proof]:
+    notation = spec.evaluation.generation.notation is not None
+    found = [(row, proof) for row in SCENARIOS for proof in row.proofs if proof.task is spec.task]
+    return next((pair for pair in found if pair[1].notation is notation), found[0])
