@@ -1,5 +1,6 @@
 """Buildah with a store of its own under the cache folder, away from any other images of this machine."""
 
+import json
 from pathlib import Path
 
 from cluster import tools
@@ -25,6 +26,13 @@ def buildah(*arguments: str, check: bool = True) -> str:
 def exists(image: str) -> bool:
     """Whether the store has this image."""
     return buildah("images", "--quiet", image, check=False) != ""
+
+
+def versions(repository: str) -> list[str]:
+    """The images of a repository (a name without its tag), the newest first."""
+    listed = json.loads(buildah("images", "--json") or "[]")
+    dated = [(image["createdatraw"], name) for image in listed for name in image.get("names") or ()]
+    return [name for _, name in sorted(dated, reverse=True) if name.rpartition(":")[0] == repository]
 
 
 def from_folder(image: str, folder: Path, *config: str) -> None:

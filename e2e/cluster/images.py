@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import base_image, loading
-from cluster.buildah import buildah, exists
+from cluster import base_image, loading, node
+from cluster.buildah import buildah, exists, versions
 from cluster.layout import REPOSITORY, Cluster
 
 CERTIFICATES = Path("/etc/ssl/certs")
+#: Versions of an image that stay, so that going back to a commit costs nothing.
+KEPT = 3
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,17 @@ def ensure(cluster: Cluster, name: str) -> str:
     built = time.monotonic()
     loading.load(cluster, image)
     loaded = time.monotonic()
+    _prune(cluster, image)
     print(f"{name}: built in {built - begin:.1f} s, loaded in {loaded - built:.1f} s", file=sys.stderr, flush=True)
     return image
+
+
+def _prune(cluster: Cluster, image: str) -> None:
+    """Removes old versions of an image, which would fill the disk: the trainer's is gigabytes."""
+    for old in versions(image.rpartition(":")[0])[KEPT:]:
+        if old != image:
+            buildah("rmi", old)
+            node.ctr(cluster, "images", "remove", old, check=False)  # it may never have been loaded here
 
 
 def reference(name: str) -> str:
