@@ -9,7 +9,7 @@ _HEAD = """\
 What people fine-tune for, and the approaches that serve it. A cell says what is claimed, then what was measured here:
 for a task the metric of the base model and of the tuned one, for a goal the ratio to full fine-tuning by one process
 (pooled memory: memory of one process of two, to that of one alone). Where a measurement disagrees with the claim, the
-cell says so.
+cell says so: of a task it speaks of the example's settings for a tiny model, of a goal `Auto` believes it.
 
 `python bench/scenarios.py --write` measures and writes this page: the tiny Phi-3 on the jobs below `examples/`, and for
 the goals a random Phi-3 of {parameters:.0f} M parameters on 2 cores.

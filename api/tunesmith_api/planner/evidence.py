@@ -1,6 +1,7 @@
 """What the scenario matrix says of an approach for a job: Auto offers what serves the job's goal and its task.
 
-A measurement outweighs the matrix's claim; where nothing was measured the claim stands.
+Of a goal a measurement outweighs the matrix's claim; where nothing was measured the claim stands. Of a task the claim
+stands whatever was measured: that one example's tiny model did not learn speaks of its settings, not of the approach.
 """
 
 from collections.abc import Mapping
@@ -76,14 +77,12 @@ def _for_goal(measure: Measure, approach: Approach, results: ScenarioResults) ->
 
 def _for_task(row: Scenario, proof: Proof, approach: Approach, results: ScenarioResults) -> Evidence:
     measured = results.serves_task(proof, approach)
+    claimed = approach in row.claims
     if measured is None:
-        return Evidence(approach in row.claims, f'{approach} is said to serve "{row.title}"; it was not measured.')
+        return Evidence(claimed, f'{approach} is said to serve "{row.title}"; it was not measured.')
     cell = results.tasks[proof.example][approach]
-    return Evidence(
-        measured,
-        f'Scenario "{row.title}": {approach} took {proof.metric} from {cell.base:.3g} to {cell.tuned:.3g}'
-        f" on examples/{proof.example}.",
-    )
+    change = f"took {proof.metric} from {cell.base:.3g} to {cell.tuned:.3g} on examples/{proof.example}"
+    return Evidence(claimed, f'Scenario "{row.title}": {approach} {change}{"" if measured else ", no better"}.')
 
 
 def _proof(spec: FineTuneJobSpec) -> tuple[Scenario, Proof]:
