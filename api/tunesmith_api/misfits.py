@@ -113,9 +113,10 @@ def _distribution(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
 def _early_stopping(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     if spec.training.early_stopping is None:
         return
-    field, strategy = "spec.training.earlyStopping", spec.distribution.strategy
-    if strategy in {Strategy.DDP, Strategy.DEEPSPEED}:
-        yield f"{field}: was not tried with strategy {strategy}; leave it out, or use strategy None"
+    field, asked = "spec.training.earlyStopping", spec.distribution
+    several = asked.workers * asked.processes_per_worker > 1
+    if asked.strategy in {Strategy.DDP, Strategy.DEEPSPEED} or (asked.strategy is Strategy.AUTO and several):
+        yield f"{field}: was not tried with strategy {asked.strategy} and several processes; leave it out, or use None"
     if row.name == "AdaLoRA":
         why = "shrinks its ranks over all steps, so a training that stops early would leave them large"
         yield f"{field}: AdaLoRA {why}; leave it out, or use LoRA"

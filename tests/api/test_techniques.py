@@ -113,6 +113,11 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"training": {"earlyStopping": {}}, "distribution": {"strategy": "DDP", "workers": 2}},
         "spec.training.earlyStopping: was not tried with strategy DDP",
     ),
+    (
+        {"type": "LoRA"},
+        {"training": {"earlyStopping": {}}, "distribution": {"workers": 2}},
+        "spec.training.earlyStopping: was not tried with strategy Auto and several processes",
+    ),
     (peft("AdaLoRA", tinit=5, tfinal=5), {"training": {"maxSteps": 10}}, "none of the 10 steps"),
     (peft("HRA", r=3), {}, "config.r: 3 is odd"),
     (peft("PrefixTuning"), {}, "spec.export.format: Prefix tuning does not merge"),
