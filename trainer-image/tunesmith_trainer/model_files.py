@@ -32,6 +32,10 @@ EXPORTABLE = frozenset(
 _OFFSET_TYPES = frozenset({"roberta", "xlm-roberta"})
 #: Encoder-decoder models that our own export knows.
 SEQ2SEQ = frozenset({"MarianMTModel", "MT5ForConditionalGeneration", "T5ForConditionalGeneration"})
+#: What families call the width and the layers in their config.json, the decoder's first: Marian's `num_hidden_layers`
+#: are the encoder's.
+_WIDTHS = ("hidden_size", "d_model", "dim")
+_LAYERS = ("num_decoder_layers", "decoder_layers", "num_hidden_layers", "n_layers", "num_layers")
 _NOT_ADAPTED = ("embed", "lm_head", "norm", "relative_attention", "rotary", "shared")
 
 
@@ -169,14 +173,22 @@ def _adapted_shapes(files: ModelFiles, lora: LoraSpec) -> Shapes:
         for name, (outputs, inputs) in files.shapes.items()
         if name.rpartition(".")[2] in targets and any(part.isdigit() for part in name.split("."))
     )
-    layers = int(files.config.get("num_hidden_layers") or files.config.get("n_layers") or 0)
-    width = width_of(files.config)
+    layers, width = layers_of(files.config), width_of(files.config)
     return Shapes(linears, layers, width, width, norm_weights=0, total=0, layer_weights=0, tail_weights=0)
 
 
 def width_of(config: dict[str, Any]) -> int:
-    """The width of a model's hidden states, from its config.json; DistilBERT calls it dim."""
-    return int(config.get("hidden_size") or config.get("dim") or 0)
+    """The width of a model's hidden states, from its config.json; 0 when it does not say."""
+    return _first(config, _WIDTHS)
+
+
+def layers_of(config: dict[str, Any]) -> int:
+    """The layers of the stack that is trained last (an encoder-decoder model's decoder); 0 when it does not say."""
+    return _first(config, _LAYERS)
+
+
+def _first(config: dict[str, Any], names: tuple[str, ...]) -> int:
+    return next((int(config[name]) for name in names if config.get(name)), 0)
 
 
 def sequence_length(files: ModelFiles, asked: int | None) -> int:
