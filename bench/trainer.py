@@ -2,7 +2,8 @@
 
 `python bench/trainer.py` builds a random Phi-3, draws rows of log-normal length, and alternates the loops within one
 run, so that a busy machine slows all of them alike. The table gives the median of each loop's tokens per second (input
-tokens without padding) and of the ratios within a round. `--quick` is a smaller model with fewer steps.
+tokens without padding) and of the ratios within a round. `--quick` is a smaller model with fewer steps. `--memory` runs
+our loop and the hand-written one in a process each instead, and compares the most memory that they held.
 """
 
 import argparse
@@ -10,39 +11,47 @@ import math
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-sys.path.insert(0, str(Path(__file__).parents[1] / "trainer-image"))
 
-import datasets
 import torch
-from tokenizers import Tokenizer, models
-from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast, set_seed
-from transformers.trainer_callback import PrinterCallback
+from transformers import Phi3Config, Phi3ForCausalLM, set_seed
 from transformers.utils import logging
-from trl import SFTConfig, SFTTrainer
 
+from loops import (
+    BATCH,
+    LEARNING_RATE,
+    OURS,
+    alternated,
+    blank_evaluator,
+    our_seconds,
+    print_ratios,
+    stock_arguments,
+    stock_seconds,
+    timed,
+    word_tokenizer,
+)
 from tunesmith_api.enums import Precision, TechniqueType
-from tunesmith_api.finetunejob import GenerationSpec, LoraSpec, TechniqueSpec, TrainingSpec
+from tunesmith_api.finetunejob import LoraSpec, TechniqueSpec
 from tunesmith_trainer.adapters import Adaptation, adapt
 from tunesmith_trainer.batches import LengthBucketSampler
-from tunesmith_trainer.completion import CompletionRecipe
 from tunesmith_trainer.encode import IGNORED, EncodedRow
-from tunesmith_trainer.evaluate import Evaluator
-from tunesmith_trainer.loop import LoopPlan, TuningTrainer
+from tunesmith_trainer.environment import peak_resident_bytes
 from tunesmith_trainer.loss import collate
 from tunesmith_trainer.precision import choose_precision, probe_device
 
 TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
-LORA = Adaptation(TechniqueSpec(type=TechniqueType.LORA, lora=LoraSpec(rank=16)), TARGETS)
-BATCH = 8
-LEARNING_RATE = 2e-4
+LORA = TechniqueSpec(type=TechniqueType.LORA, lora=LoraSpec(rank=16))
+BY_HAND = "hand-written"
+#: Most memory that our loop may hold, as a ratio to the hand-written one.
+MEMORY_AIM = 1.1
 
 
 @dataclass(frozen=True)
@@ -91,24 +100,24 @@ def make_rows(size: Size) -> list[EncodedRow]:
     return rows
 
 
+def adapted(size: Size) -> torch.nn.Module:
+    """The model with LoRA on it, where it is trained."""
+    model: torch.nn.Module = adapt(make_model(size).to(probe_device().name), Adaptation(LORA, TARGETS))
+    return model
+
+
 def ours(size: Size, rows: list[EncodedRow], precision: Precision) -> float:
     """Seconds of the trainer's loop."""
-    device = probe_device()
-    spec = TrainingSpec(batch_size=BATCH, learning_rate=LEARNING_RATE, checkpoint_every_steps=10**6)
-    with tempfile.TemporaryDirectory() as folder:
-        plan = LoopPlan(spec, size.steps, precision, device, Path(folder))
-        model = adapt(make_model(size).to(device.name), LORA)
-        evaluator = Evaluator([], tokenizer_of(size), GenerationSpec(), frozenset({2}), 1024)
-        trainer = TuningTrainer(model, plan, rows, CompletionRecipe("bench", Path(folder), evaluator))
-        trainer.args.save_strategy = trainer.args.eval_strategy = "no"
-        trainer.args.eval_on_start = False
-        return timed(trainer.train)
+    from tunesmith_trainer.completion import CompletionRecipe  # noqa: PLC0415 - memory that other loops do not need
+
+    recipe = CompletionRecipe("bench", Path(), blank_evaluator(size.vocabulary))
+    return our_seconds(adapted(size), rows, recipe, LORA, precision)
 
 
 def by_hand(size: Size, rows: list[EncodedRow], precision: Precision) -> float:
     """Seconds of a plain torch loop on the same batches: same loss, optimizer, clipping and autocast."""
     device = probe_device().name
-    model = adapt(make_model(size).to(device), LORA).train()
+    model = adapted(size).train()
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0)
     order = list(LengthBucketSampler([len(row.input_ids) for row in rows], BATCH, 42))
@@ -135,6 +144,9 @@ def by_hand(size: Size, rows: list[EncodedRow], precision: Precision) -> float:
 
 def trl_defaults(size: Size, rows: list[EncodedRow], _precision: Precision) -> float:
     """Seconds of TRL's SFTTrainer by its defaults on the same rows: random batches, gradient checkpointing."""
+    import datasets  # noqa: PLC0415 - memory that other loops do not need
+    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415 - as above
+
     set_seed(42)
     data = datasets.Dataset.from_list(
         [
@@ -142,43 +154,47 @@ def trl_defaults(size: Size, rows: list[EncodedRow], _precision: Precision) -> f
             for row in rows
         ]
     )
-    on_cpu = probe_device().name == "cpu"
     with tempfile.TemporaryDirectory() as folder:
-        arguments = SFTConfig(
-            output_dir=folder,
-            max_steps=size.steps,
-            per_device_train_batch_size=BATCH,
-            use_cpu=on_cpu,
-            report_to="none",
-            disable_tqdm=True,
-            save_strategy="no",
-            dataloader_pin_memory=not on_cpu,
-        )
-        model = adapt(make_model(size), LORA)
-        trainer = SFTTrainer(model, args=arguments, train_dataset=data, processing_class=tokenizer_of(size))
-        trainer.remove_callback(PrinterCallback)
-        return timed(trainer.train)
-
-
-def tokenizer_of(size: Size) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer: no loop encodes anything, but they ask for one."""
-    words = {"<pad>": 0, "<s>": 1, "</s>": 2, **{f"w{n}": n for n in range(3, size.vocabulary)}}
-    backend = Tokenizer(models.WordLevel(words, unk_token="w3"))
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>")
-
-
-def timed(loop: Callable[[], object]) -> float:
-    """Seconds of a call."""
-    began = time.perf_counter()
-    loop()
-    return time.perf_counter() - began
+        arguments = SFTConfig(**stock_arguments(folder, len(rows)))
+        tokenizer = word_tokenizer(size.vocabulary)
+        model = adapted(size)
+        return stock_seconds(SFTTrainer(model, args=arguments, train_dataset=data, processing_class=tokenizer))
 
 
 LOOPS: dict[str, Callable[[Size, list[EncodedRow], Precision], float]] = {
-    "tunesmith": ours,
-    "hand-written": by_hand,
+    OURS: ours,
+    BY_HAND: by_hand,
     "TRL defaults": trl_defaults,
 }
+
+
+def peak_of(name: str, *, quick: bool) -> int:
+    """The most bytes that a loop held in a process of its own."""
+    command = [sys.executable, __file__, "--peak-of", name, *(["--quick"] if quick else [])]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout.split()[-1])
+
+
+def compare_memory(*, quick: bool, rounds: int) -> None:
+    """Print the peaks of our loop and the hand-written one, and their ratio."""
+    pairs = [(peak_of(OURS, quick=quick), peak_of(BY_HAND, quick=quick)) for _ in range(rounds)]
+    for name, peaks in zip((OURS, BY_HAND), zip(*pairs, strict=True), strict=True):
+        print(f"{name:<28}{statistics.median(peaks) / 2**20:>10.0f} MiB at most")
+    ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+    print(f"ratio {ratio:.2f} (aim: at most {MEMORY_AIM})")
+
+
+def compare_speed(size: Size, rounds: int) -> None:
+    """Alternate the loops and print the table."""
+    rows = make_rows(size)
+    tokens = sum(len(row.input_ids) for row in rows)
+    precision = choose_precision(Precision.AUTO, probe_device(), size.hidden)
+    count = sum(weight.numel() for weight in make_model(size).parameters())
+    print(f"{count / 1e6:.0f} M parameters, {len(rows)} rows, {tokens} tokens, batch {BATCH}, {precision},", end=" ")
+    print(f"{torch.get_num_threads()} threads, {rounds} rounds")
+    by_hand(size, rows[: 2 * BATCH], precision)  # warm-up: first-touch memory, kernel selection
+    loops = {name: partial(loop, size, rows, precision) for name, loop in LOOPS.items()}
+    print_ratios(alternated(loops, rounds), tokens)
 
 
 def main() -> None:
@@ -186,25 +202,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smaller model with fewer steps")
     parser.add_argument("--rounds", type=int, default=3, help="alternations of the loops (default: %(default)s)")
+    parser.add_argument("--memory", action="store_true", help="compare memory instead of speed")
+    parser.add_argument("--peak-of", choices=(OURS, BY_HAND), help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.set_verbosity_error()
     size = QUICK if options.quick else FULL
-    rows = make_rows(size)
-    tokens = sum(len(row.input_ids) for row in rows)
-    precision = choose_precision(Precision.AUTO, probe_device(), size.hidden)
-    count = sum(weight.numel() for weight in make_model(size).parameters())
-    print(f"{count / 1e6:.0f} M parameters, {len(rows)} rows, {tokens} tokens, batch {BATCH}, {precision},", end=" ")
-    print(f"{torch.get_num_threads()} threads, {options.rounds} rounds")
-    by_hand(size, rows[: 2 * BATCH], precision)  # warm-up: first-touch memory, kernel selection
-    seconds: dict[str, list[float]] = {name: [] for name in LOOPS}
-    for turn in range(options.rounds):
-        names = list(LOOPS) if turn % 2 == 0 else list(reversed(LOOPS))
-        for name in names:
-            seconds[name].append(LOOPS[name](size, rows, precision))
-    print(f"{'loop':<14}{'tokens/s':>10}{'tunesmith is':>14}")
-    for name, times in seconds.items():
-        ratio = statistics.median(b / a for a, b in zip(seconds["tunesmith"], times, strict=True))
-        print(f"{name:<14}{tokens / statistics.median(times):>10.0f}{ratio:>13.2f}x")
+    if options.peak_of:
+        LOOPS[options.peak_of](size, make_rows(size), choose_precision(Precision.AUTO, probe_device(), size.hidden))
+        print(peak_resident_bytes())
+    elif options.memory:
+        compare_memory(quick=options.quick, rounds=options.rounds)
+    else:
+        compare_speed(size, options.rounds)
 
 
 if __name__ == "__main__":
