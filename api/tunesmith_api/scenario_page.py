@@ -12,13 +12,14 @@ for a task the metric of the base model and of the tuned one, for a goal the rat
 cell says so: of a task it speaks of the example's settings for a tiny model, of a goal `Auto` believes it.
 
 `python bench/scenarios.py --write` measures and writes this page: the tiny Phi-3 on the jobs below `examples/`, and for
-the goals a random Phi-3 of {parameters:.0f} M parameters on 2 cores.
+the goals {model} on 2 cores.
 """
 
 
 def scenario_page(results: ScenarioResults) -> str:
     """The page in Markdown."""
-    head = _HEAD.format(parameters=results.parameters / 1e6)
+    millions = f" of {results.parameters / 1e6:.0f} M parameters" if results.parameters else ""
+    head = _HEAD.format(model=f"a random Phi-3{millions}")
     columns = " | ".join(Approach)
     lines = [f"| scenario | {columns} |", f"| --- |{' --- |' * len(Approach)}"]
     for scenario in SCENARIOS:

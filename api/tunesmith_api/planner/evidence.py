@@ -69,7 +69,7 @@ def _for_goal(measure: Measure, approach: Approach, results: ScenarioResults) ->
     row = next(scenario for scenario in SCENARIOS if scenario.goal is measure)
     claimed, measured = approach in row.claims, results.serves_goal(measure, approach)
     if measured is None:
-        return Evidence(claimed, f'{approach} is said to serve "{row.title}"; it was not measured.')
+        return _claimed(row, approach)
     ratio = results.goals[measure][approach]
     against = "" if measured == claimed else f", against the claim of {'yes' if claimed else 'no'}"
     return Evidence(measured, f'Scenario "{row.title}": {approach} measured {ratio:.2g} of full fine-tuning{against}.')
@@ -77,12 +77,17 @@ def _for_goal(measure: Measure, approach: Approach, results: ScenarioResults) ->
 
 def _for_task(row: Scenario, proof: Proof, approach: Approach, results: ScenarioResults) -> Evidence:
     measured = results.serves_task(proof, approach)
-    claimed = approach in row.claims
     if measured is None:
-        return Evidence(claimed, f'{approach} is said to serve "{row.title}"; it was not measured.')
+        return _claimed(row, approach)
     cell = results.tasks[proof.example][approach]
     change = f"took {proof.metric} from {cell.base:.3g} to {cell.tuned:.3g} on examples/{proof.example}"
-    return Evidence(claimed, f'Scenario "{row.title}": {approach} {change}{"" if measured else ", no better"}.')
+    sentence = f'Scenario "{row.title}": {approach} {change}{"" if measured else ", no better"}.'
+    return Evidence(approach in row.claims, sentence)
+
+
+def _claimed(row: Scenario, approach: Approach) -> Evidence:
+    said = "said" if approach in row.claims else "not said"
+    return Evidence(approach in row.claims, f'{approach} is {said} to serve "{row.title}"; it was not measured.')
 
 
 def _proof(spec: FineTuneJobSpec) -> tuple[Scenario, Proof]:
