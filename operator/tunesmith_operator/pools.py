@@ -13,6 +13,8 @@ from tunesmith_api.quantity import format_bytes, parse_quantity
 
 #: Name of the pool that is there when nobody has made one: every schedulable node, as CPU.
 IMPLICIT_POOL = "default"
+#: Stands for every node that takes pods without a selector or a toleration: no ComputePool can have this name.
+_ANYWHERE = ""
 _HARD_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
 
 
@@ -175,20 +177,38 @@ class Diagnosis:
     message: str
 
 
-Need = Callable[[Pool], Resources]
+@dataclass(frozen=True)
+class Demand:
+    """What a workload asks of one pool.
+
+    Attributes:
+        each: what each of its pods asks of one node.
+        pods: how many pods must have room at the same time.
+        side: what its largest pod without a device asks at another time; such pods stay off the nodes of a pool that
+            has devices, see `place_of_side_work`.
+    """
+
+    each: Resources
+    pods: int = 1
+    side: Resources = Resources()
 
 
-def choose(
-    landscape: Landscape, name: str | None, wanted: PoolClass | None, need: Need, pods: int = 1
-) -> Pool | Diagnosis:
+Need = Callable[[Pool], Demand]
+
+
+def place_of_side_work(pool: Pool) -> Pool:
+    """Where a workload's pods without a device go: into the pool, or anywhere if the pool has devices."""
+    return Pool(_ANYWHERE) if pool.device is not None else pool
+
+
+def choose(landscape: Landscape, name: str | None, wanted: PoolClass | None, need: Need) -> Pool | Diagnosis:
     """The pool for a workload.
 
     Args:
         landscape: all pools and nodes.
         name: the pool that was asked for by name.
         wanted: the class that was asked for.
-        need: what a pod of the workload asks of one node of a pool.
-        pods: how many pods must have room at the same time.
+        need: what the workload asks of a pool.
 
     Returns:
         The named pool, else the cheapest pool of the class where it fits (CPU before devices when no class is given);
@@ -205,14 +225,20 @@ def choose(
     if not candidates:
         listed = ", ".join(f"{pool.name} ({pool.spec.device_class})" for pool in offered)
         return Diagnosis(Reason.POOL_NOT_FOUND, f"{asked} was asked for and does not exist; there are: {listed}")
-    fitting = [pool for pool in candidates if _fits(landscape, pool, need, pods)]
+    fitting = [pool for pool in candidates if _fits(landscape, pool, need(pool))]
     if fitting:
         return min(fitting, key=_preference)
-    return Diagnosis(Reason.NO_POOL_FITS, _explain(landscape, candidates, need, pods))
+    return Diagnosis(Reason.NO_POOL_FITS, _explain(landscape, candidates, need))
 
 
-def _fits(landscape: Landscape, pool: Pool, need: Need, pods: int) -> bool:
-    return landscape.nodes is None or landscape.room(pool, need(pool)) >= pods
+def _fits(landscape: Landscape, pool: Pool, demand: Demand) -> bool:
+    return landscape.nodes is None or (
+        _holds_pods(landscape, pool, demand) and landscape.room(place_of_side_work(pool), demand.side) > 0
+    )
+
+
+def _holds_pods(landscape: Landscape, pool: Pool, demand: Demand) -> bool:
+    return landscape.room(pool, demand.each) >= demand.pods
 
 
 def _preference(pool: Pool) -> tuple[bool, float, str]:
@@ -220,18 +246,34 @@ def _preference(pool: Pool) -> tuple[bool, float, str]:
     return pool.spec.device_class is not PoolClass.CPU, float("inf") if price is None else price, pool.name
 
 
-def _explain(landscape: Landscape, candidates: Sequence[Pool], need: Need, pods: int) -> str:
-    lines = []
-    for pool in candidates:
-        members, wanted = landscape.members(pool), need(pool)
-        have = f"its largest node has {largest(members, pool.device)}" if members else "it has no schedulable node"
-        asked = f"{wanted} on one node"
-        if pods > 1:
-            asked = f"{pods} pods of {wanted} each"
-            have += f", and its {len(members)} nodes hold {landscape.room(pool, wanted)} such pods"
-        lines.append(f"pool {pool.name!r} is asked for {asked}, {have}")
+def _explain(landscape: Landscape, candidates: Sequence[Pool], need: Need) -> str:
+    lines = [_shortage(landscape, pool, need(pool)) for pool in candidates]
     others = [
-        pool.name for pool in landscape.offered() if pool not in candidates and _fits(landscape, pool, need, pods)
+        pool.name for pool in landscape.offered() if pool not in candidates and _fits(landscape, pool, need(pool))
     ]
     way_out = f"these pools would fit: {', '.join(others)}" if others else "no other pool would fit"
     return f"{'; '.join(lines)}; {way_out}"
+
+
+def _shortage(landscape: Landscape, pool: Pool, demand: Demand) -> str:
+    members = landscape.members(pool)
+    if _holds_pods(landscape, pool, demand):
+        return _side_shortage(landscape, pool, demand.side)
+    have = f"its largest node has {largest(members, pool.device)}" if members else "it has no schedulable node"
+    asked = f"{demand.each} on one node"
+    if demand.pods > 1:
+        asked = f"{demand.pods} pods of {demand.each} each"
+        have += f", and its {len(members)} nodes hold {landscape.room(pool, demand.each)} such pods"
+    return f"pool {pool.name!r} is asked for {asked}, {have}"
+
+
+def _side_shortage(landscape: Landscape, pool: Pool, side: Resources) -> str:
+    """The pool holds the training, but the work beside it, that is prepare and export, has no room."""
+    place = place_of_side_work(pool)
+    members = landscape.members(place)
+    where = "its nodes" if place is pool else "nodes that take pods without a toleration"
+    have = f"the largest has {largest(members, None)}" if members else "there is none"
+    return (
+        f"pool {pool.name!r} has room for the training, but the stages without a device ask {where} for {side} "
+        f"on one node, and {have}"
+    )

@@ -15,7 +15,7 @@ from tunesmith_api import Stage
 from tunesmith_operator.finetunejob.plan import plan
 from tunesmith_operator.finetunejob.planning import Observed
 from tunesmith_operator.plans import ChildName
-from tunesmith_operator.pools import Landscape, NodeFacts
+from tunesmith_operator.pools import Landscape, NodeFacts, Pool
 from tunesmith_operator.settings import Images
 
 Body = dict[str, Any]
@@ -33,6 +33,8 @@ def world(job: JobMaker, images: Images, now: datetime, landscape: Landscape) ->
 
 
 WorldMaker = Callable[..., World]
+PoolMaker = Callable[..., Pool]
+NodeMaker = Callable[..., NodeFacts]
 
 
 def test_stages_follow_each_other(world: WorldMaker) -> None:
@@ -426,3 +428,47 @@ def _let(one: World, outcome: str) -> None:
         one.end(137, keep_pod=False)
     else:
         one.end({"crash": 1, "preempt": 143}[outcome])
+
+
+def test_a_running_stage_outlives_its_pool(world: WorldMaker, pool: PoolMaker, node: NodeMaker) -> None:
+    """When its pool is deleted, a running stage is followed to its end; no other starts until the pool is back."""
+    one = world()
+    one.landscape = here = Landscape((pool("cpu"),), (node(),))
+    one.settle()
+    one.landscape = Landscape((pool("other"),), (node(),))
+    one.settle()
+    assert one.condition("Reconciling")["reason"] == "Running"
+    one.succeed()
+    assert one.condition("Prepared")["status"] == "True"
+    assert (one.started, one.condition("Stalled")["reason"]) == (["prepare"], "PoolNotFound")
+    one.landscape = here
+    one.settle()
+    assert (one.started, one.condition("Stalled")) == (["prepare", "train"], {})
+
+
+def test_a_deadline_holds_without_the_pool(world: WorldMaker, pool: PoolMaker, node: NodeMaker) -> None:
+    """A job that waits for its pool to come back fails at its deadline."""
+    one = world(activeDeadlineSeconds=60)
+    one.landscape = Landscape((pool("cpu"),), (node(),))
+    one.settle()
+    one.landscape = Landscape((pool("other"),), (node(),))
+    one.now += timedelta(seconds=61)
+    one.settle()
+    assert one.status["failure"]["category"] == "DeadlineExceeded"
+
+
+def test_a_model_that_no_node_can_export_is_not_planned(world: WorldMaker, node: NodeMaker) -> None:
+    """Memory that only the export needs is looked for before anything is spent."""
+    one = world(
+        model={"preset": "phi-3-mini-4k-instruct"},
+        technique={"type": "QLoRA"},
+        compute={"resources": {"memory": "8Gi"}},
+    )
+    one.landscape = Landscape(nodes=(node(memory="16Gi"),))
+    one.settle()
+    assert one.condition("Stalled")["reason"] == "NoPoolFits"
+    assert "has room for the training" in one.condition("Stalled")["message"]
+    assert not one.children
+    one.landscape = Landscape(nodes=(node(memory="16Gi"), node(memory="128Gi")))
+    one.settle()
+    assert one.started == ["prepare"]

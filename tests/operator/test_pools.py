@@ -1,21 +1,22 @@
 """Pools: members, choice, diagnosis."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from tunesmith_api import Reason
 from tunesmith_api.enums import PoolClass
-from tunesmith_operator.pools import Diagnosis, Landscape, NodeFacts, Pool, Resources, choose
+from tunesmith_operator.pools import Demand, Diagnosis, Landscape, NodeFacts, Pool, Resources, choose
 
 GPU = "nvidia.com/gpu"
 NodeMaker = Callable[..., NodeFacts]
 PoolMaker = Callable[..., Pool]
 
 
-def _need(pool: Pool) -> Resources:
-    return Resources(Decimal(2), 2**30, 1 if pool.device else 0)
+def _need(pool: Pool) -> Demand:
+    return Demand(Resources(Decimal(2), 2**30, 1 if pool.device else 0))
 
 
 @pytest.fixture
@@ -74,8 +75,8 @@ def test_unknown_pool_lists_the_others(three: Landscape) -> None:
 def test_a_pool_that_can_never_fit_is_diagnosed(three: Landscape) -> None:
     """The diagnosis names what was asked, what the largest node has, and which pools would fit."""
 
-    def much(pool: Pool) -> Resources:
-        return Resources(Decimal(2), 2**40 if pool.device else 2**30, 1 if pool.device else 0)
+    def much(pool: Pool) -> Demand:
+        return Demand(Resources(Decimal(2), 2**40 if pool.device else 2**30, 1 if pool.device else 0))
 
     found = choose(three, "gpu", None, much)
     assert isinstance(found, Diagnosis)
@@ -138,9 +139,37 @@ def test_a_pool_holds_all_workers_or_none(node: NodeMaker, pool: PoolMaker, pods
     """Workers may share nodes; a pool whose nodes cannot hold all of them is diagnosed with what it holds."""
     nodes = (node("a", devices={GPU: "3"}), node("b", devices={GPU: "1"}), node("c"))
     gpu = pool("gpu", **{"class": "GPU", "device": {"resource": GPU}})
-    found = choose(Landscape((gpu,), nodes), "gpu", None, _need, pods)
+    found = choose(Landscape((gpu,), nodes), "gpu", None, lambda one: replace(_need(one), pods=pods))
     assert isinstance(found, Pool) is fits
     if isinstance(found, Diagnosis):
         assert found.reason is Reason.NO_POOL_FITS
         assert "5 pods of 2 CPU, 1024Mi memory, 1 device each" in found.message
         assert "its 3 nodes hold 4 such pods" in found.message
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cpu", "ask its nodes for 250m CPU, 65536Mi memory on one node, and the largest has 8 CPU, 32768Mi memory"),
+        ("gpu", "ask nodes that take pods without a toleration for"),
+    ],
+)
+def test_work_without_a_device_needs_room_too(three: Landscape, name: str, said: str) -> None:
+    """A pool that holds the training, but whose job could never be exported, is refused before anything is spent."""
+    found = choose(three, name, None, lambda one: replace(_need(one), side=Resources(Decimal("0.25"), 2**36)))
+    assert isinstance(found, Diagnosis)
+    assert found.reason is Reason.NO_POOL_FITS
+    assert said in found.message
+    assert "has room for the training" in found.message
+
+
+def test_work_without_a_device_stays_off_tainted_nodes(node: NodeMaker, pool: PoolMaker) -> None:
+    """Where every node is a device pool's own, prepare and export have nowhere to go, which is said."""
+    taint = {"key": GPU, "effect": "NoSchedule"}
+    gpu = pool(
+        "gpu", **{"class": "GPU", "device": {"resource": GPU}}, tolerations=[{"key": GPU, "operator": "Exists"}]
+    )
+    only = Landscape((gpu,), (node("g", devices={GPU: "4"}, taints=(taint,)),))
+    found = choose(only, "gpu", None, lambda one: replace(_need(one), side=Resources(Decimal("0.25"), 2**30)))
+    assert isinstance(found, Diagnosis)
+    assert "and there is none" in found.message

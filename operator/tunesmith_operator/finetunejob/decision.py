@@ -11,24 +11,27 @@ from tunesmith_api.resolve import planned
 from tunesmith_operator.finetunejob.manifests import Facts
 from tunesmith_operator.finetunejob.mounts import mounts_of
 from tunesmith_operator.finetunejob.offers import has_own_memory, offer_of, offers
-from tunesmith_operator.finetunejob.sizing import Sizing, size_job, train_cpu, train_request
+from tunesmith_operator.finetunejob.sizing import Sizing, side_request, size_job, train_cpu, train_request
 from tunesmith_operator.finetunejob.validation import architecture_of
 from tunesmith_operator.kinds import Body
-from tunesmith_operator.pools import IMPLICIT_POOL, Diagnosis, Landscape, Pool, Resources, choose
+from tunesmith_operator.pools import IMPLICIT_POOL, Demand, Diagnosis, Landscape, Pool, Resources, choose
 from tunesmith_operator.settings import Images
 
 
 def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Images) -> Facts | Diagnosis:
     """The technique, the pool and the requests of a job, or why there is no pool.
 
-    What was planned once stays, whatever happens to the pools.
+    What was planned once stays, whatever happens to the pools: without its pool a job's running stage is followed to
+    its end, and `Facts.obstacle` says why no other starts.
     """
     made = body.get("status", {}).get("plan", {})
     settled = settle(spec, architecture_of(spec), offers(spec, landscape), recorded=made.get("technique"))
     job = resolve(spec, settled)
-    pool = _planned_pool(made["pool"], landscape) if "pool" in made else _chosen_pool(job, settled, landscape)
-    if isinstance(pool, Diagnosis):
-        return pool
+    found = _planned_pool(made["pool"], landscape) if "pool" in made else _chosen_pool(job, settled, landscape)
+    obstacle = found if isinstance(found, Diagnosis) else None
+    if obstacle is not None and "pool" not in made:
+        return obstacle
+    pool = Pool(made["pool"]) if isinstance(found, Diagnosis) else found
     sizing = _sizing(job, pool)
     cpu, threads = train_cpu(spec, landscape.largest(pool), landscape.count(pool))
     memory = train_request(spec, sizing, device=False).memory_bytes
@@ -45,16 +48,16 @@ def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Imag
         threads=threads,
         mounts=mounts_of(spec),
         images=images,
+        obstacle=obstacle,
     )
 
 
 def _chosen_pool(job: FineTuneJobSpec, settled: Settled, landscape: Landscape) -> Pool | Diagnosis:
     """The pool that Auto chose its technique for where its nodes have all that is needed, else the first that has."""
     wanted = None if job.compute.device_class is None else PoolClass(job.compute.device_class)
-    workers = job.distribution.workers
 
     def choose_among(name: str | None) -> Pool | Diagnosis:
-        return choose(landscape, name, wanted, lambda pool: _need(job, pool), workers)
+        return choose(landscape, name, wanted, lambda pool: _need(job, pool))
 
     if job.compute.pool is None and settled.pool is not None:
         found = choose_among(settled.pool)
@@ -66,15 +69,17 @@ def _chosen_pool(job: FineTuneJobSpec, settled: Settled, landscape: Landscape) -
 def _planned_pool(name: str, landscape: Landscape) -> Pool | Diagnosis:
     if name == IMPLICIT_POOL and landscape.named(name) is None:
         return Pool(IMPLICIT_POOL)  # planned before somebody made the first pool
-    return choose(replace(landscape, nodes=None), name, None, lambda _: Resources())
+    return choose(replace(landscape, nodes=None), name, None, lambda _: Demand(Resources()))
 
 
 def _sizing(job: FineTuneJobSpec, pool: Pool) -> Sizing:
     return size_job(job, architecture_of(job), on_device=has_own_memory(pool))
 
 
-def _need(job: FineTuneJobSpec, pool: Pool) -> Resources:
-    return train_request(job, _sizing(job, pool), device=pool.device is not None)
+def _need(job: FineTuneJobSpec, pool: Pool) -> Demand:
+    sizing = _sizing(job, pool)
+    each = train_request(job, sizing, device=pool.device is not None)
+    return Demand(each, job.distribution.workers, side_request(sizing))
 
 
 def resolve(spec: FineTuneJobSpec, settled: Settled) -> FineTuneJobSpec:

@@ -14,7 +14,7 @@ from tunesmith_api.resource import STAGE_LABEL, owner_labels, owner_reference
 from tunesmith_operator.finetunejob.mounts import SECRETS_PATH, Mounts, volume_mounts, volumes, workspace_name
 from tunesmith_operator.finetunejob.sizing import SIDE_STAGE_CPU, Sizing
 from tunesmith_operator.kinds import Body
-from tunesmith_operator.pools import Pool, format_cores
+from tunesmith_operator.pools import Diagnosis, Pool, format_cores
 from tunesmith_operator.security import container_security, pod_security
 from tunesmith_operator.settings import Images
 
@@ -40,6 +40,7 @@ class Facts:
         train_memory_bytes, train_cpu, threads: requests of a training pod, and threads of each of its processes.
         mounts: what is mounted into the stages.
         images: container images.
+        obstacle: why no further stage may start; None when nothing keeps it.
     """
 
     body: Body
@@ -54,6 +55,7 @@ class Facts:
     threads: int
     mounts: Mounts
     images: Images
+    obstacle: Diagnosis | None = None
 
     @property
     def name(self) -> str:

@@ -59,7 +59,8 @@ def _plan(planning: Planning) -> Plan:
         return planning.stalled(facts.reason, facts.message)
     _note_plan(planning, facts)
     if not ending.deadline_exceeded(planning):
-        planning.apply += [workspace_claim(facts), config_map(facts, facts.job)]
+        if facts.obstacle is None:
+            planning.apply += [workspace_claim(facts), config_map(facts, facts.job)]
         stages.advance(planning, facts)
     return planning.result()
 

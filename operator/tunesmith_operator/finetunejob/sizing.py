@@ -77,6 +77,11 @@ def train_request(spec: FineTuneJobSpec, sizing: Sizing, *, device: bool) -> Res
     return Resources(cpu, memory, spec.distribution.processes_per_worker if device else 0)
 
 
+def side_request(sizing: Sizing) -> Resources:
+    """What the larger of the stages without a device asks of one node."""
+    return Resources(SIDE_STAGE_CPU, max(sizing.memory_bytes[Stage.PREPARE], sizing.memory_bytes[Stage.EXPORT]))
+
+
 def train_cpu(spec: FineTuneJobSpec, largest: Resources | None, nodes: int = 1) -> tuple[Decimal, int]:
     """CPU request of a training pod and the threads of each of its processes.
 

@@ -54,6 +54,9 @@ def _start(planning: Planning, facts: Facts, stage: Stage) -> None:
     wait = planning.seconds_until(retry["notBefore"]) if retry else 0
     if planning.spec.suspend:
         conditions.paused(f"spec.suspend is true; {stage} starts when it is set back.")
+    elif facts.obstacle is not None:
+        planning.wishes.append(RECHECK_SECONDS)
+        conditions.stalled(facts.obstacle.reason, facts.obstacle.message)
     elif observed.missing_input:
         planning.wishes.append(RECHECK_SECONDS)
         conditions.stalled(Reason.INPUT_NOT_FOUND, observed.missing_input)

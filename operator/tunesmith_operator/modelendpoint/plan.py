@@ -28,7 +28,7 @@ from tunesmith_operator.modelendpoint.manifests import (
 from tunesmith_operator.modelendpoint.source import Served, Waiting, find_model
 from tunesmith_operator.plans import ChildName, Children, Plan, child_name
 from tunesmith_operator.pods import PodFacts
-from tunesmith_operator.pools import Diagnosis, Landscape, Pool, choose
+from tunesmith_operator.pools import Demand, Diagnosis, Landscape, Pool, choose
 from tunesmith_operator.settings import Images
 
 #: How often a missing claim or a pool without room is looked at again.
@@ -148,7 +148,7 @@ def _place(body: Body, spec: ModelEndpointSpec, model: Served, observed: Observe
     if present is not None and name in {None, present.name} and wanted in {None, present.spec.device_class}:
         pool: Pool | Diagnosis = present  # running servers do not move by themselves
     else:
-        pool = choose(landscape, name, wanted, lambda one: needs(spec, size, one))
+        pool = choose(landscape, name, wanted, lambda one: Demand(needs(spec, size, one)))
     if isinstance(pool, Diagnosis):
         return Problem(pool.reason, pool.message)
     live = _deployment(body, observed)
