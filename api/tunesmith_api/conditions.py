@@ -39,6 +39,7 @@ class Reason(StrEnum):
     NO_POOL_FITS = "NoPoolFits"
     INPUT_NOT_FOUND = "InputNotFound"
     NAME_CONFLICT = "NameConflict"
+    REFUSED = "Refused"
     GATE_FAILED = "GateFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"

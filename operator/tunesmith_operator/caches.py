@@ -6,7 +6,8 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from tunesmith_api import ComputePoolSpec
-from tunesmith_operator.kinds import Body
+from tunesmith_operator.kinds import FINETUNEJOB, JOB, Body
+from tunesmith_operator.modelendpoint.manifests import server_name
 from tunesmith_operator.plans import Children, Key, child_name, controlled_by
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.pools import Landscape, NodeFacts, Pool
@@ -42,6 +43,12 @@ def _pool(body: Body) -> Pool | None:
         return None
 
 
+def _controls(key: Key, pod: PodFacts) -> bool:
+    if key.kind == FINETUNEJOB.name:
+        return pod.controller == f"{JOB.name}/{key.name}-{pod.stage}"
+    return pod.controller.startswith(f"ReplicaSet/{server_name(key.name)}-")
+
+
 class IndexedCaches:
     """Caches over indices, by their names: FineTuneJob, ModelEndpoint, ComputePool, children, pods, nodes."""
 
@@ -65,8 +72,8 @@ class IndexedCaches:
         return {child_name(body): body for body in found if controlled_by(body, uid)}
 
     def pods(self, key: Key) -> tuple[PodFacts, ...]:
-        """The pods of an owner."""
-        return tuple(self._indices["pods"].get(key, ()))
+        """The pods of an owner's Jobs or servers: labels alone, which anybody can set, make none its own."""
+        return tuple(pod for pod in self._indices["pods"].get(key, ()) if _controls(key, pod))
 
     def landscape(self) -> Landscape:
         """All pools and nodes."""

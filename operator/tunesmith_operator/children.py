@@ -36,7 +36,10 @@ async def _create(cluster: Cluster, desired: Body, uid: str) -> Body | None:
     if kind.name in _APPLIED_FROM_BIRTH:
         found = await cluster.get(kind, metadata["namespace"], metadata["name"])
         if found is None:
-            await cluster.apply(desired)
+            try:
+                await cluster.apply(desired, force=False)
+            except ConflictError as error:  # somebody else was a moment faster
+                raise NameConflictError(kind.name, metadata["name"]) from error
             return None
     else:
         try:

@@ -38,8 +38,11 @@ class Cluster(Protocol):
     async def create(self, body: Body) -> Body:
         """Create an object; raises AlreadyExistsError when its name is taken."""
 
-    async def apply(self, body: Body, subresource: str | None = None) -> Body:
-        """Server-side apply; metadata.uid in the body refuses any other object of that name with ConflictError."""
+    async def apply(self, body: Body, subresource: str | None = None, *, force: bool = True) -> Body:
+        """Server-side apply; metadata.uid in the body refuses any other object of that name with ConflictError.
+
+        Fields that others have set are taken over; without `force` they are a ConflictError.
+        """
 
     async def replace(self, body: Body) -> Body:
         """Replace an object of a known resourceVersion; raises ConflictError when it has changed."""
@@ -52,14 +55,14 @@ class Cluster(Protocol):
 
 
 _ERRORS: Mapping[int, type[errors.ApiError]] = {
-    400: errors.RefusedError,
+    400: errors.InvalidError,
     401: errors.UnavailableError,
     403: errors.RefusedError,
     404: errors.NotFoundError,
-    405: errors.RefusedError,
+    405: errors.InvalidError,
     409: errors.ConflictError,
-    413: errors.RefusedError,
-    422: errors.RefusedError,
+    413: errors.InvalidError,
+    422: errors.InvalidError,
 }
 
 
@@ -135,14 +138,15 @@ class KubernetesCluster:
         created: Body = await self._request("POST", f"{kind.url(namespace)}?fieldManager={FIELD_MANAGER}", body)
         return created
 
-    async def apply(self, body: Body, subresource: str | None = None) -> Body:
-        """Server-side apply, taking over fields that others have set."""
+    async def apply(self, body: Body, subresource: str | None = None, *, force: bool = True) -> Body:
+        """Server-side apply."""
         kind, metadata = kind_of(body), body["metadata"]
         url = kind.url(metadata.get("namespace"), metadata["name"], subresource)
         verb = f"apply-{subresource}" if subresource else "apply"
         self._metrics.writes.labels(verb, kind.name).inc()
         manager = f"{FIELD_MANAGER}-{subresource}" if subresource else FIELD_MANAGER
-        applied: Body = await self._request("PATCH", f"{url}?fieldManager={manager}&force=true", body, APPLY)
+        query = urlencode({"fieldManager": manager, "force": str(force).lower()})
+        applied: Body = await self._request("PATCH", f"{url}?{query}", body, APPLY)
         return applied
 
     async def replace(self, body: Body) -> Body:

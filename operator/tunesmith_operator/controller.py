@@ -10,20 +10,27 @@ from datetime import datetime
 from tunesmith_operator.caches import Caches
 from tunesmith_operator.children import bring
 from tunesmith_operator.cluster import Cluster
-from tunesmith_operator.errors import ConflictError, NameConflictError, NotFoundError, RefusedError, UnavailableError
+from tunesmith_operator.errors import (
+    ConflictError,
+    InvalidError,
+    NameConflictError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from tunesmith_operator.events import Occurrence, Recorder
 from tunesmith_operator.kinds import BY_NAME, CLAIM, CONFIGMAP, Body, kind_of
 from tunesmith_operator.metrics import Metrics
 from tunesmith_operator.observing import Observer
-from tunesmith_operator.plans import Children, Key, Plan
+from tunesmith_operator.plans import Children, Key, Plan, Trouble
 
 logger = logging.getLogger(__name__)
 
 #: Children that pods mount: made at the same time, and before the workloads, which must never mount another's.
 _MOUNTED = frozenset({CLAIM.name, CONFIGMAP.name})
 
-#: Plans an object again with what went wrong while its children were brought: (conflict, refused) to a plan.
-Replan = Callable[[str, str], Plan]
+#: Plans an object, again with what went wrong while its children were brought.
+Replan = Callable[[Trouble | None], Plan]
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Controller:
         uid = body["metadata"]["uid"]
         now = self._clock()
         planner = await self._observer.planner(key, body, now)
-        plan = planner("", "")
+        plan = planner(None)
         if plan.delete_self:
             await self._cluster.delete(kind_of(body), key.namespace or None, key.name, uid)
             return None
@@ -126,10 +133,8 @@ class Controller:
             for child in plan.apply:
                 if child["kind"] not in _MOUNTED:
                     await bring(self._cluster, child, live, uid)
-        except NameConflictError as error:
-            return replace(replan(str(error), ""), delete=())
-        except RefusedError as error:
-            return replace(replan("", str(error)), delete=())
+        except (NameConflictError, RefusedError, InvalidError) as error:
+            return replace(replan(Trouble.of(error)), delete=())
         return plan
 
     async def _bring_together(self, children: list[Body], live: Children, uid: str) -> None:

@@ -5,7 +5,8 @@ OperatorError
 │   ├── NotFoundError      404
 │   ├── AlreadyExistsError 409 on create
 │   ├── ConflictError      409 otherwise
-│   ├── RefusedError       400, 403, 422: asking again unchanged cannot help
+│   ├── RefusedError       403: a quota, an admission policy or a missing permission
+│   ├── InvalidError       400, 405, 413, 422: asking again unchanged cannot help
 │   └── UnavailableError   429, 5xx, no connection: asking again can help
 ├── NameConflictError      a child's name is taken
 └── SettingsError          an environment variable cannot be understood
@@ -37,7 +38,11 @@ class ConflictError(ApiError):
 
 
 class RefusedError(ApiError):
-    """Raised when the API server refuses the object: quota, admission, permission or an invalid field."""
+    """Raised when the API server refuses the object for now: a quota, an admission policy or a missing permission."""
+
+
+class InvalidError(ApiError):
+    """Raised when the API server cannot accept the object as it is: a field of it is invalid."""
 
 
 class UnavailableError(ApiError):

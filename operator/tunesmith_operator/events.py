@@ -9,7 +9,7 @@ from typing import Any
 
 from tunesmith_operator.cluster import Cluster
 from tunesmith_operator.conditions import timestamp
-from tunesmith_operator.errors import ApiError
+from tunesmith_operator.errors import ApiError, UnavailableError
 from tunesmith_operator.kinds import Body
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,10 @@ COMPONENT = "tunesmith-operator"
 #: Events that wait to be posted; more are dropped, as nothing depends on them.
 BACKLOG = 2000
 NOTE_LIMIT = 1000
+#: How long an API server that restarts is waited for, before an event is given up; in steps that double.
+PATIENCE_SECONDS = 120.0
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,20 @@ class Recorder:
         while True:
             body = await self._backlog.get()
             try:
-                await self._cluster.create(body)
+                await self._post(body)
             except ApiError as error:
                 logger.warning("An event could not be posted", extra={"error": str(error)})
+
+    async def _post(self, body: Body) -> None:
+        """Post one event; while the API server is away it is tried again, and the others wait behind it."""
+        waited, wait = 0.0, FIRST_WAIT_SECONDS
+        while True:
+            try:
+                await self._cluster.create(body)
+            except UnavailableError:
+                if waited >= PATIENCE_SECONDS:
+                    raise
+                await asyncio.sleep(wait)
+                waited, wait = waited + wait, min(wait * 2, LONGEST_WAIT_SECONDS)
+            else:
+                return

@@ -22,14 +22,14 @@ from tunesmith_operator.holders import PodHolders
 from tunesmith_operator.kinds import CLAIM, JOB, Body
 from tunesmith_operator.modelendpoint import plan as endpoints
 from tunesmith_operator.modelendpoint.providers import ProviderProbe
-from tunesmith_operator.plans import ChildName, Children, Key, Plan, controlled_by
+from tunesmith_operator.plans import ChildName, Children, Key, Plan, Trouble, controlled_by
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.settings import GangSettings, Images
 
 #: Jobs whose deleted pods' last facts are remembered.
 DEPARTED_LIMIT = 5000
 
-Planner = Callable[[str, str], Plan]
+Planner = Callable[[Trouble | None], Plan]
 
 
 class Observer:
@@ -58,7 +58,7 @@ class Observer:
         self.departed[pod.controller_uid] = (*(one for one in before if one.index != pod.index), pod)
 
     async def planner(self, key: Key, body: Body, now: datetime) -> Planner:
-        """A function from what went wrong with the children (conflict, refusal) to the object's plan."""
+        """A function from what went wrong with the children to the object's plan."""
         return await self._gather[key.kind](key, body, now)
 
     async def _job(self, key: Key, body: Body, now: datetime) -> Planner:
@@ -75,9 +75,7 @@ class Observer:
             waiting=lacking.waiting,
             progress=self.progress.get(uid),
         )
-        return lambda conflict, refused: jobs.plan(
-            body, replace(observed, conflict=conflict, refused=refused), now, self._images, self._gangs
-        )
+        return lambda trouble: jobs.plan(body, replace(observed, trouble=trouble), now, self._images, self._gangs)
 
     async def _endpoint(self, key: Key, body: Body, now: datetime) -> Planner:
         pods = self._caches.pods(key)
@@ -94,9 +92,7 @@ class Observer:
             providers=await self._providers.ask(pods),
             missing_claim=await self._missing_claim(key, body),
         )
-        return lambda conflict, refused: endpoints.plan(
-            body, replace(observed, conflict=conflict, refused=refused), now, self._images
-        )
+        return lambda trouble: endpoints.plan(body, replace(observed, trouble=trouble), now, self._images)
 
     async def _missing_claim(self, key: Key, body: Body) -> str:
         uri = body["spec"].get("source", {}).get("uri", "")

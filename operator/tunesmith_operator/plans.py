@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tunesmith_api import Reason
+from tunesmith_operator.errors import InvalidError, NameConflictError, RefusedError
 from tunesmith_operator.kinds import Body
 
 
@@ -24,6 +26,34 @@ class ChildName(NamedTuple):
 
 #: The live children of an object, by kind and name; only those whose controller reference carries the owner's uid.
 Children = Mapping[ChildName, Body]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What went wrong while the children of a plan were brought.
+
+    Attributes:
+        reason: WaitingForCapacity passes by itself; NameConflict, InvalidSpec and Refused need a person.
+        message: what the API server said.
+    """
+
+    reason: Reason
+    message: str
+
+    @classmethod
+    def of(cls, error: NameConflictError | RefusedError | InvalidError) -> "Trouble":
+        """What an error means for the object whose children were brought."""
+        if isinstance(error, NameConflictError):
+            return cls(Reason.NAME_CONFLICT, str(error))
+        if isinstance(error, InvalidError):
+            return cls(Reason.INVALID_SPEC, f"The API server does not accept what this spec asks for: {error}")
+        is_quota = "exceeded quota" in str(error)
+        return cls(Reason.WAITING_FOR_CAPACITY if is_quota else Reason.REFUSED, str(error))
+
+    @property
+    def passes(self) -> bool:
+        """Whether it ends without a person."""
+        return self.reason is Reason.WAITING_FOR_CAPACITY
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class PodFacts:
         stage: the stage that it runs; empty for a server.
         index: which of several workers it is; 0 for the only one.
         controller_uid: uid of the Job or ReplicaSet.
+        controller: its kind and name, as `Job/bot-train`; empty for a pod that nothing controls.
         phase: its phase.
         has_node: whether the scheduler has given it a node.
         deleting: whether it is being deleted.
@@ -33,7 +34,7 @@ class PodFacts:
         exit_code, exit_reason, exit_message: how its container ended.
         finished_at: when its container ended.
         memory_limit: memory limit of its container, as a quantity.
-        last_exit_message: last words of the container's previous run, in a pod that restarts it.
+        last_exit_message, last_exit_reason: how the container's previous run ended, in a pod that restarts it.
     """
 
     name: str
@@ -58,7 +59,9 @@ class PodFacts:
     exit_message: str = ""
     finished_at: str = ""
     last_exit_message: str = ""
+    last_exit_reason: str = ""
     memory_limit: str = ""
+    controller: str = ""
 
     @property
     def ended(self) -> bool:
@@ -80,6 +83,7 @@ def pod_facts(body: Mapping[str, Any]) -> PodFacts:
         owner=metadata.get("labels", {}).get(OWNER_NAME_LABEL, ""),
         stage=metadata.get("labels", {}).get(STAGE_LABEL, ""),
         controller_uid=controllers[0]["uid"] if controllers else "",
+        controller=f"{controllers[0]['kind']}/{controllers[0]['name']}" if controllers else "",
         index=int(metadata.get("labels", {}).get(INDEX_LABEL, 0)),
         phase=status.get("phase", "Pending"),
         has_node="nodeName" in body.get("spec", {}),
@@ -98,6 +102,7 @@ def pod_facts(body: Mapping[str, Any]) -> PodFacts:
         exit_message=ended.get("message", ""),
         finished_at=ended.get("finishedAt") or "",
         last_exit_message=previous.get("message", ""),
+        last_exit_reason=previous.get("reason", ""),
         memory_limit=_memory_limit(body),
     )
 

@@ -10,7 +10,7 @@ from tunesmith_api import FineTuneJobStatus
 from tunesmith_operator.conditions import timestamp
 from tunesmith_operator.finetunejob.plan import plan
 from tunesmith_operator.finetunejob.planning import Observed
-from tunesmith_operator.plans import ChildName, Plan, child_name
+from tunesmith_operator.plans import ChildName, Plan, Trouble, child_name
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.pools import Landscape
 from tunesmith_operator.settings import GangSettings, Images
@@ -58,7 +58,7 @@ class World:
     pods: list[PodFacts] = field(default_factory=list)
     departed: dict[str, tuple[PodFacts, ...]] = field(default_factory=dict)
     missing_input: str = ""
-    conflict: str = ""
+    trouble: Trouble | None = None
     started: list[str] = field(default_factory=list)
     deleted: bool = False
     serial: int = 0
@@ -72,7 +72,7 @@ class World:
             departed=dict(self.departed),
             landscape=self.landscape,
             missing_input=self.missing_input,
-            conflict=self.conflict,
+            trouble=self.trouble,
         )
         found = plan(copy.deepcopy(self.body), observed, self.now, self.images, self.gangs)
         self.deleted = self.deleted or found.delete_self

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tunesmith_operator.caches import IndexedCaches
 from tunesmith_operator.plans import Key
+from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.pools import NodeFacts, Pool
 
 
@@ -30,3 +31,16 @@ def test_the_landscape_follows_nodes_and_pools(node: Callable[..., NodeFacts]) -
     assert len(caches.landscape().sizes(caches.landscape().pools[0])) == 1
     pools.clear()
     assert caches.landscape().pools == ()
+
+
+def test_labels_alone_make_no_pod_ours() -> None:
+    """Somebody else's pod that carries our labels is neither a worker nor a server."""
+    mine = PodFacts("mine", "bot", "train", controller="Job/bot-train")
+    theirs = [PodFacts("loose", "bot", "train"), PodFacts("other", "bot", "train", controller="Job/bot-prepare")]
+    server = PodFacts("server", "bot", controller="ReplicaSet/bot-server-5d9c")
+    alien = PodFacts("alien", "bot", controller="ReplicaSet/nginx-5d9c")
+    job, endpoint = Key("FineTuneJob", "team", "bot"), Key("ModelEndpoint", "team", "bot")
+    caches = IndexedCaches({"pods": {job: [mine, *theirs], endpoint: [server, alien]}}, node_access=False)
+    assert caches.pods(job) == (mine,)
+    assert caches.pods(endpoint) == (server,)
+    assert caches.pods(Key("FineTuneJob", "team", "absent")) == ()

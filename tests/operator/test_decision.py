@@ -85,3 +85,17 @@ def test_a_planned_technique_stays(
     assert facts.technique == "rsLoRA-r64"
     assert facts.job.technique.lora is not None
     assert facts.job.technique.lora.rank_stabilized
+
+
+def test_a_pool_of_fpgas_says_where_the_training_runs(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> None:
+    """The plan says that PyTorch trains on the CPUs beside an FPGA."""
+    device = "amd.com/xilinx_u250"
+    body = job(compute={"class": "FPGA"})
+    landscape = Landscape(
+        (pool("u250", **{"class": "FPGA", "device": {"resource": device}}),), (node(devices={device: "1"}),)
+    )
+    facts = decide(body, FineTuneJobSpec.model_validate(body["spec"]), landscape, images)
+    assert isinstance(facts, Facts)
+    assert any("PyTorch does not train" in reason for reason in plan_status(facts, landscape)["reasons"])

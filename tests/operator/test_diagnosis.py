@@ -89,7 +89,10 @@ def test_pod_facts() -> None:
                 "tunesmith.dev/stage": "train",
                 "batch.kubernetes.io/job-completion-index": "3",
             },
-            "ownerReferences": [{"uid": "other"}, {"uid": "job", "controller": True}],
+            "ownerReferences": [
+                {"uid": "other"},
+                {"uid": "job", "kind": "Job", "name": "bot-train", "controller": True},
+            ],
             "deletionTimestamp": "2026-01-01T00:00:00Z",
         },
         "spec": {"nodeName": "n"},
@@ -105,6 +108,7 @@ def test_pod_facts() -> None:
     }
     facts = pod_facts(body)
     assert (facts.owner, facts.stage, facts.controller_uid, facts.deleting) == ("bot", "train", "job", True)
+    assert facts.controller == "Job/bot-train"
     assert (facts.unschedulable, facts.disrupted) == ("0/1 nodes", "EvictionByEvictionAPI")
     assert (facts.exit_code, facts.exit_message, facts.ended) == (143, "{}", True)
     assert (facts.index, facts.has_node, facts.finished_at) == (3, True, "2026-01-01T00:00:09Z")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tunesmith_operator import events
-from tunesmith_operator.errors import UnavailableError
+from tunesmith_operator.errors import ApiError, RefusedError, UnavailableError
 from tunesmith_operator.events import Occurrence, Recorder, occurrences
 
 Body = dict[str, Any]
@@ -47,13 +47,12 @@ class Wall:
 
     def __init__(self) -> None:
         self.created: list[Body] = []
-        self.down = False
+        self.errors: list[ApiError] = []
         self.posted = asyncio.Condition()
 
     async def create(self, body: Body) -> Body:
-        if self.down:
-            self.down = False
-            raise UnavailableError("down")
+        if self.errors:
+            raise self.errors.pop(0)
         async with self.posted:
             self.created.append(copy.deepcopy(body))
             self.posted.notify_all()
@@ -120,7 +119,7 @@ def test_events_never_stop_the_work(
 
     async def scenario() -> None:
         wall = Wall()
-        wall.down = True
+        wall.errors = [RefusedError("no right", 403)]
         recorder = Recorder(wall, "replica")  # type: ignore[arg-type] - only create is used
         for phase in ("Training", "Exporting", "Succeeded"):
             recorder.record(JOB, {}, {"phase": phase}, now)
@@ -131,3 +130,21 @@ def test_events_never_stop_the_work(
         asyncio.run(scenario())
     messages = [record.message for record in caplog.records]
     assert messages == ["Too many events; one is dropped", "An event could not be posted"]
+
+
+def test_events_outlast_a_restart_of_the_api_server(now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens while the API server is away is told when it is back, in order; an end of patience is a warning."""
+    monkeypatch.setattr(events, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(events, "PATIENCE_SECONDS", 0.01)
+
+    async def scenario(failures: int) -> list[str]:
+        wall = Wall()
+        wall.errors = [UnavailableError("down")] * failures
+        recorder = Recorder(wall, "replica")  # type: ignore[arg-type] - only create is used
+        for phase in ("Training", "Exporting"):
+            recorder.record(JOB, {}, {"phase": phase}, now)
+        await _posted(wall, recorder, 2 if failures < 5 else 1)
+        return [one["reason"] for one in wall.created]
+
+    assert asyncio.run(scenario(2)) == ["Training", "Exporting"]
+    assert asyncio.run(scenario(5)) == ["Exporting"]

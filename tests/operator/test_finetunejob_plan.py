@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from plan_world import World, report
 
 from tunesmith_api import Stage
+from tunesmith_operator.errors import InvalidError, NameConflictError, RefusedError
 from tunesmith_operator.finetunejob.plan import plan
 from tunesmith_operator.finetunejob.planning import Observed
-from tunesmith_operator.plans import ChildName
+from tunesmith_operator.plans import ChildName, Trouble
 from tunesmith_operator.pools import Landscape, NodeFacts, Pool
 from tunesmith_operator.settings import Images
 
@@ -289,11 +290,29 @@ def test_a_full_pool_is_pending_with_the_schedulers_words(world: WorldMaker) -> 
     """A pod that cannot be scheduled makes the job Pending with the scheduler's reason."""
     one = world()
     one.settle()
-    one.pods[0] = replace(one.pods[0], phase="Pending", unschedulable="0/1 nodes are available: 1 Insufficient cpu.")
+    running = one.pods[0]
+    one.pods[0] = replace(running, phase="Pending", unschedulable="0/1 nodes are available: 1 Insufficient cpu.")
     one.settle()
     assert one.status["phase"] == "Pending"
     assert one.condition("Reconciling")["reason"] == "WaitingForCapacity"
-    assert "Insufficient cpu" in one.condition("Ready")["message"]
+    assert "Insufficient cpu. It starts by itself once a node has room" in one.condition("Ready")["message"]
+    assert one.status["failure"]["category"] == "Unschedulable"
+    one.pods[0] = running
+    one.settle()
+    assert "failure" not in one.status
+
+
+def test_a_pod_that_waits_for_a_missing_secret_is_told(world: WorldMaker) -> None:
+    """The operator may not read Secrets, so a pod that does not get its volumes is told with the Secrets it mounts."""
+    one = world(model={"uri": "hf://acme/base", "secretRef": {"name": "hub-token"}})
+    one.settle()
+    one.pods[0] = replace(one.pods[0], phase="Pending", waiting_reason="ContainerCreating")
+    found = one.settle()
+    assert one.condition("Ready")["message"] == "prepare is being started."
+    assert found.requeue_after == 60
+    one.now += timedelta(seconds=60)
+    one.settle()
+    assert "It mounts the Secrets hub-token, which must exist." in one.condition("Ready")["message"]
 
 
 def test_an_image_that_cannot_be_pulled(world: WorldMaker) -> None:
@@ -336,12 +355,22 @@ def test_what_cannot_work_is_said(world: WorldMaker, spec: Body, reason: str, wo
     assert one.children == {}
 
 
-def test_a_taken_name_is_said(world: WorldMaker) -> None:
-    """A child whose name is taken stalls the job; the other object is not touched."""
+@pytest.mark.parametrize(
+    ("error", "kind", "reason", "words"),
+    [
+        (NameConflictError("Job", "bot-prepare"), "Stalled", "NameConflict", "Job 'bot-prepare' exists"),
+        (InvalidError("metadata.name: too long", 422), "Stalled", "InvalidSpec", "metadata.name: too long"),
+        (RefusedError("denied by policy", 403), "Stalled", "Refused", "denied by policy"),
+        (RefusedError("exceeded quota: small", 403), "Reconciling", "WaitingForCapacity", "exceeded quota: small"),
+    ],
+)
+def test_a_child_that_cannot_be_made_is_said(world: WorldMaker, error: Any, kind: str, reason: str, words: str) -> None:
+    """What keeps a child from being made is told, what passes by itself as waiting; it is looked at again."""
     one = world()
-    one.conflict = "Job 'bot-prepare' exists and does not belong to this object"
+    one.trouble = Trouble.of(error)
     found = one.settle()
-    assert one.condition("Stalled")["reason"] == "NameConflict"
+    assert one.condition(kind)["reason"] == reason
+    assert words in one.condition("Ready")["message"]
     assert found.requeue_after == 15
 
 

@@ -107,10 +107,27 @@ def test_inputs_are_mounted(facts: Callable[..., Facts]) -> None:
         one["mountPath"]: one.get("readOnly", False) for one in _pod(one, Stage.EXPORT)["containers"][0]["volumeMounts"]
     }
     assert mounts["/inputs/pvc/weights"]
-    assert mounts["/secrets/key"]
     assert mounts["/outputs/pvc/results"] is False
     train = {one["mountPath"] for one in _pod(one, Stage.TRAIN)["containers"][0]["volumeMounts"]}
     assert "/outputs/pvc/results" not in train
+
+
+def test_a_stage_sees_only_its_own_secrets(facts: Callable[..., Facts]) -> None:
+    """The first stage mounts every Secret, so that a missing one costs nothing; the others those that they read."""
+    one = facts(
+        dataset={"train": {"uri": "s3://rows/train.jsonl", "secretRef": {"name": "store"}}},
+        output={"uri": "oci://registry/bot:1", "secretRef": {"name": "registry"}},
+        tracking=[{"type": "MLflow", "uri": "http://mlflow", "secretRef": {"name": "tracker"}}],
+    )
+    seen = {
+        stage: {volume["secret"]["secretName"] for volume in _pod(one, stage)["volumes"] if "secret" in volume}
+        for stage in Stage
+    }
+    assert seen == {
+        Stage.PREPARE: {"store", "registry", "tracker"},
+        Stage.TRAIN: {"tracker"},
+        Stage.EXPORT: {"registry"},
+    }
 
 
 def test_the_config_is_resolved(facts: Callable[..., Facts]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api import ModelEndpointStatus
+from tunesmith_api import ModelEndpointStatus, Reason
 from tunesmith_operator.modelendpoint.plan import PROVIDERS_SECONDS, RECHECK_SECONDS, Observed, plan
-from tunesmith_operator.plans import ChildName, Plan, child_name
+from tunesmith_operator.plans import ChildName, Plan, Trouble, child_name
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.pools import Landscape, NodeFacts, Pool
 from tunesmith_operator.settings import Images
@@ -264,6 +264,29 @@ def test_the_last_words_of_a_server_are_told(world: Callable[..., World]) -> Non
     assert one.condition("Ready")["message"].endswith("no provider CUDA")
 
 
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"waiting_reason": "ImagePullBackOff", "waiting_message": "no such tag"}, "Check the image's name"),
+        ({"waiting_reason": "ErrImageNeverPull", "waiting_message": "not present"}, "Check the image's name"),
+        ({"waiting_reason": "RunContainerError", "waiting_message": "no such file"}, "Read the pod's events"),
+        (
+            {"waiting_reason": "CrashLoopBackOff", "last_exit_reason": "OOMKilled", "memory_limit": "1Gi"},
+            "more memory than its limit of 1Gi and was killed (OOMKilled). Raise compute.resources.memory",
+        ),
+        ({"exit_code": 137, "exit_reason": "OOMKilled"}, "lower runtime.maxConcurrency or runtime.maxContext"),
+    ],
+)
+def test_a_server_that_cannot_start_says_what_helps(world: Callable[..., World], facts: Body, words: str) -> None:
+    """A server that does not start makes the endpoint Degraded, with what the node says and a way out."""
+    one = world()
+    one.reconcile()
+    one.pods = [PodFacts("p", "chat", **facts)]
+    one.reconcile()
+    assert one.condition("Reconciling")["reason"] == "Unavailable"
+    assert words in one.condition("Ready")["message"]
+
+
 def test_a_full_pool_is_waited_for(world: Callable[..., World]) -> None:
     """A server that finds no node is told by the scheduler's words."""
     one = world()
@@ -271,15 +294,15 @@ def test_a_full_pool_is_waited_for(world: Callable[..., World]) -> None:
     one.pods = [PodFacts("p", "chat", unschedulable="0/1 nodes are available")]
     one.reconcile()
     assert one.condition("Reconciling")["reason"] == "WaitingForCapacity"
-    assert one.condition("Ready")["message"] == "0/1 nodes are available"
+    assert one.condition("Ready")["message"].startswith("0/1 nodes are available ")
 
 
 @pytest.mark.parametrize(
     ("spec", "observed", "reason", "words"),
     [
         ({}, {"missing_claim": "models"}, "InputNotFound", "'models'"),
-        ({}, {"conflict": "Service 'chat' exists"}, "NameConflict", "Service 'chat'"),
-        ({}, {"refused": "exceeded quota"}, "InvalidSpec", "exceeded quota"),
+        ({}, {"trouble": Trouble(Reason.NAME_CONFLICT, "Service 'chat' exists")}, "NameConflict", "Service 'chat'"),
+        ({}, {"trouble": Trouble(Reason.INVALID_SPEC, "spec.ports: too many")}, "InvalidSpec", "spec.ports"),
         ({"source": {"uri": "s3://bucket/model"}}, {}, "NotSupported", "spec.source.uri"),
         ({"source": {"uri": "pvc://"}}, {}, "InvalidSpec", "spec.source"),
         ({"source": {}}, {}, "InvalidSpec", "spec.source"),

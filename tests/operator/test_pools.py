@@ -166,9 +166,7 @@ def test_work_without_a_device_needs_room_too(three: Landscape, name: str, said:
 def test_work_without_a_device_stays_off_tainted_nodes(node: NodeMaker, pool: PoolMaker) -> None:
     """Where every node is a device pool's own, prepare and export have nowhere to go, which is said."""
     taint = {"key": GPU, "effect": "NoSchedule"}
-    gpu = pool(
-        "gpu", **{"class": "GPU", "device": {"resource": GPU}}, tolerations=[{"key": GPU, "operator": "Exists"}]
-    )
+    gpu = pool("gpu", **{"class": "GPU", "device": {"resource": GPU}}, tolerations=[{"key": GPU, "operator": "Exists"}])
     only = Landscape((gpu,), (node("g", devices={GPU: "4"}, taints=(taint,)),))
     found = choose(only, "gpu", None, lambda one: replace(_need(one), side=Resources(Decimal("0.25"), 2**30)))
     assert isinstance(found, Diagnosis)

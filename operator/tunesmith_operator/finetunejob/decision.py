@@ -126,6 +126,10 @@ def _reasons(facts: Facts, landscape: Landscape) -> list[str]:
         found.append(
             f"Pool {pool.name} ({pool.spec.device_class}): the first that fits, CPU before devices, then by price."
         )
+    if pool.spec.device_class is PoolClass.FPGA:
+        found.append(
+            f"Pool {pool.name} has FPGAs, on which PyTorch does not train: the training runs on its nodes' CPUs."
+        )
     if landscape.nodes is None:
         found.append("Nodes cannot be read: that the pool has room was not checked.")
     return found

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tunesmith_api import FailureCategory, Termination, decode_termination, meaning_of
 from tunesmith_api.exits import CRASHED
+from tunesmith_operator.hindrances import hindrance
 from tunesmith_operator.pods import PodFacts
 
 SIGKILL = 137
@@ -116,29 +117,15 @@ def no_report(stage: str) -> Diagnosis:
     )
 
 
-_NOT_STARTING = {
-    "ErrImagePull": FailureCategory.IMAGE_PULL,
-    "ImagePullBackOff": FailureCategory.IMAGE_PULL,
-    "InvalidImageName": FailureCategory.IMAGE_PULL,
-    "ErrImageNeverPull": FailureCategory.IMAGE_PULL,
-    "CreateContainerConfigError": FailureCategory.INPUT_NOT_FOUND,
-    "CreateContainerError": FailureCategory.CRASHED,
-    "RunContainerError": FailureCategory.CRASHED,
-}
-_START_RESOLUTIONS = {
-    FailureCategory.IMAGE_PULL: "Check the image's name and the pull secrets; the pod goes on by itself.",
-    FailureCategory.INPUT_NOT_FOUND: "Create the object that the message names; the pod goes on by itself.",
-    FailureCategory.CRASHED: "Read the pod's events; the container runtime could not start it.",
-}
-
-
 def not_starting(stage: str, pod: PodFacts) -> Diagnosis | None:
     """Why a pod that exists does not start; None when it is on its way."""
-    category = _NOT_STARTING.get(pod.waiting_reason)
-    if category is None:
+    found = hindrance(pod)
+    if found is None:
         return None
-    message = f"The pod of {stage} does not start: {pod.waiting_reason}: {pod.waiting_message}"
-    return Diagnosis(category, message[:MESSAGE_LIMIT], _START_RESOLUTIONS[category], retryable=True)
+    message = found.message
+    if found.category is not FailureCategory.UNSCHEDULABLE:
+        message = f"The pod of {stage} does not start: {message}"
+    return Diagnosis(found.category, message[:MESSAGE_LIMIT], found.resolution, retryable=True)
 
 
 def report_of(pod: PodFacts | None) -> Termination | None:

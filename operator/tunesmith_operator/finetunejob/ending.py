@@ -36,8 +36,8 @@ def follow_endpoint(planning: Planning) -> None:
     name = manifest["metadata"]["name"]
     planning.apply.append(manifest)
     planning.draft.status["endpoint"] = name
-    if planning.observed.conflict:
-        planning.conditions.stalled(Reason.NAME_CONFLICT, planning.observed.conflict)
+    if planning.observed.trouble is not None:
+        planning.note(planning.observed.trouble)
     else:
         _show_endpoint(planning, planning.observed.children.get(ChildName("ModelEndpoint", name), {}))
 

@@ -120,7 +120,7 @@ def job_config(facts: Facts, resolved: FineTuneJobSpec) -> JobConfig:
         spec=resolved,
         inputs=facts.mounts.inputs,
         outputs=facts.mounts.outputs,
-        secrets={name: f"{SECRETS_PATH}/{name}" for name in facts.mounts.secrets},
+        secrets={name: f"{SECRETS_PATH}/{name}" for name in facts.mounts.secrets[Stage.PREPARE]},
         memory_bytes=facts.sizing.peak_bytes,
     )
 
@@ -171,7 +171,7 @@ def _pod_spec(facts: Facts, stage: Stage) -> dict[str, Any]:
             {"name": "workspace", "persistentVolumeClaim": {"claimName": workspace_name(facts.name)}},
             {"name": "config", "configMap": {"name": f"{facts.name}-config"}},
             {"name": "tmp", "emptyDir": {"sizeLimit": TEMPORARY_SIZE}},
-            *volumes(facts.mounts, required=stage is Stage.PREPARE, writes_output=stage is Stage.EXPORT),
+            *volumes(facts.mounts, stage),
         ],
         **placement(facts.pool, on_device=stage is Stage.TRAIN),
     }
@@ -213,7 +213,7 @@ def _container(facts: Facts, stage: Stage) -> dict[str, Any]:
             {"name": "workspace", "mountPath": WORKSPACE_PATH},
             {"name": "config", "mountPath": CONFIG_PATH.rpartition("/")[0], "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
-            *volume_mounts(facts.mounts, writes_output=stage is Stage.EXPORT),
+            *volume_mounts(facts.mounts, stage),
         ],
     }
     if on_device and facts.processes > 1:

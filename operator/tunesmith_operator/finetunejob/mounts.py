@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith_api import FineTuneJobSpec, Scheme, parse_uri
+from tunesmith_api import FineTuneJobSpec, Scheme, Stage, parse_uri
+from tunesmith_api.finetunejob import SecretReference
 from tunesmith_api.reports import EXPORT_FOLDER
 from tunesmith_api.resolve import OUTPUT_FIELD, every_uri
 
@@ -23,7 +24,7 @@ class Mounts:
         configmaps: ConfigMap name to the keys that are read.
         claims: names of claims that are read.
         output_claims: names of claims that are written.
-        secrets: names of Secrets.
+        secrets: for each stage the names of the Secrets that are mounted into it.
         jobs: FineTuneJobs whose output is read, from their workspace claims, which are among `claims`.
     """
 
@@ -32,7 +33,7 @@ class Mounts:
     configmaps: dict[str, tuple[str, ...]]
     claims: tuple[str, ...]
     output_claims: tuple[str, ...]
-    secrets: tuple[str, ...]
+    secrets: dict[Stage, tuple[str, ...]]
     jobs: tuple[str, ...] = ()
 
 
@@ -72,46 +73,51 @@ def mounts_of(spec: FineTuneJobSpec) -> Mounts:
         {name: tuple(sorted(found)) for name, found in sorted(keys.items())},
         tuple(sorted(claims)),
         tuple(sorted(output_claims)),
-        secret_names(spec),
+        secrets_of(spec),
         tuple(sorted(jobs)),
     )
 
 
-def secret_names(spec: FineTuneJobSpec) -> tuple[str, ...]:
-    """The Secrets that a spec refers to."""
-    references = (
-        spec.model.secret_ref,
-        spec.dataset.train.secret_ref,
-        spec.dataset.evaluation.secret_ref,
-        spec.output.secret_ref if spec.output else None,
-        *(tracker.secret_ref for tracker in spec.tracking),
-    )
-    return tuple(sorted({reference.name for reference in references if reference is not None}))
+def secrets_of(spec: FineTuneJobSpec) -> dict[Stage, tuple[str, ...]]:
+    """The Secrets that each stage mounts.
+
+    The first stage mounts all of them: one that does not exist keeps it from starting, before anything is spent. The
+    others have only those that they read.
+    """
+    inputs = _names(spec.model.secret_ref, spec.dataset.train.secret_ref, spec.dataset.evaluation.secret_ref)
+    trackers = _names(*(tracker.secret_ref for tracker in spec.tracking))
+    output = _names(spec.output.secret_ref if spec.output else None)
+    found = {Stage.PREPARE: inputs | trackers | output, Stage.TRAIN: trackers, Stage.EXPORT: output}
+    return {stage: tuple(sorted(names)) for stage, names in found.items()}
 
 
-def volumes(mounts: Mounts, *, required: bool, writes_output: bool) -> list[dict[str, Any]]:
+def _names(*references: SecretReference | None) -> set[str]:
+    return {reference.name for reference in references if reference is not None}
+
+
+def volumes(mounts: Mounts, stage: Stage) -> list[dict[str, Any]]:
     """The pod's volumes; a ConfigMap is optional for the stages after the one that reads it."""
     found: list[dict[str, Any]] = [
-        {"name": f"configmap-{index}", "configMap": {"name": name, "optional": not required}}
+        {"name": f"configmap-{index}", "configMap": {"name": name, "optional": stage is not Stage.PREPARE}}
         for index, name in enumerate(mounts.configmaps)
     ]
     found += [
         {"name": f"input-{index}", "persistentVolumeClaim": {"claimName": name}}
         for index, name in enumerate(mounts.claims)
     ]
-    if writes_output:
+    if stage is Stage.EXPORT:
         found += [
             {"name": f"output-{index}", "persistentVolumeClaim": {"claimName": name}}
             for index, name in enumerate(mounts.output_claims)
         ]
     found += [
         {"name": f"secret-{index}", "secret": {"secretName": name, "defaultMode": 0o440}}
-        for index, name in enumerate(mounts.secrets)
+        for index, name in enumerate(mounts.secrets[stage])
     ]
     return found
 
 
-def volume_mounts(mounts: Mounts, *, writes_output: bool) -> list[dict[str, Any]]:
+def volume_mounts(mounts: Mounts, stage: Stage) -> list[dict[str, Any]]:
     """The container's mounts of `volumes`."""
     found: list[dict[str, Any]] = [
         {"name": f"configmap-{index}", "mountPath": f"{CONFIGMAPS_PATH}/{name}", "readOnly": True}
@@ -121,13 +127,13 @@ def volume_mounts(mounts: Mounts, *, writes_output: bool) -> list[dict[str, Any]
         {"name": f"input-{index}", "mountPath": f"{CLAIMS_PATH}/{name}", "readOnly": True}
         for index, name in enumerate(mounts.claims)
     ]
-    if writes_output:
+    if stage is Stage.EXPORT:
         found += [
             {"name": f"output-{index}", "mountPath": f"{OUTPUTS_PATH}/{name}"}
             for index, name in enumerate(mounts.output_claims)
         ]
     found += [
         {"name": f"secret-{index}", "mountPath": f"{SECRETS_PATH}/{name}", "readOnly": True}
-        for index, name in enumerate(mounts.secrets)
+        for index, name in enumerate(mounts.secrets[stage])
     ]
     return found

@@ -8,7 +8,7 @@ from tunesmith_api import FineTuneJobSpec, Reason
 from tunesmith_operator.conditions import Conditions, parse_timestamp
 from tunesmith_operator.finetunejob.status import Draft
 from tunesmith_operator.kinds import Body
-from tunesmith_operator.plans import Children, Plan
+from tunesmith_operator.plans import Children, Plan, Trouble
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.pools import Landscape
 from tunesmith_operator.settings import GangSettings, Images
@@ -29,8 +29,7 @@ class Observed:
         missing_input: what a stage would wait for in vain; empty when all inputs are there.
         waiting: which other job's output is awaited; empty when there is none.
         progress: what the training pod said last.
-        conflict: which child could not be made, as its name is taken; empty when there is none.
-        refused: what the API server would not create or change, as a quota; empty when there is none.
+        trouble: what went wrong while the children were brought.
     """
 
     children: Children = field(default_factory=dict)
@@ -40,8 +39,7 @@ class Observed:
     missing_input: str = ""
     waiting: str = ""
     progress: Mapping[str, Any] | None = None
-    conflict: str = ""
-    refused: str = ""
+    trouble: Trouble | None = None
 
 
 @dataclass
@@ -88,6 +86,14 @@ class Planning:
         """The plan that says why nothing more is done."""
         self.conditions.stalled(reason, message)
         return self.result()
+
+    def note(self, trouble: Trouble) -> None:
+        """Say what went wrong with the children, and look again."""
+        self.wishes.append(RECHECK_SECONDS)
+        if trouble.passes:
+            self.conditions.progressing(trouble.reason, trouble.message)
+        else:
+            self.conditions.stalled(trouble.reason, trouble.message)
 
     def seconds_until(self, moment: str) -> float:
         """The time left until a time stamp; negative once it has passed."""

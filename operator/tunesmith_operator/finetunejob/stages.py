@@ -5,6 +5,7 @@ from tunesmith_operator.finetunejob import diagnosis as diagnoses
 from tunesmith_operator.finetunejob import rendezvous, retries, workers
 from tunesmith_operator.finetunejob.ending import follow_endpoint
 from tunesmith_operator.finetunejob.manifests import Facts, stage_job, stage_name
+from tunesmith_operator.finetunejob.mounts import secrets_of
 from tunesmith_operator.finetunejob.planning import RECHECK_SECONDS, Planning, condition_of
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.plans import ChildName
@@ -12,6 +13,8 @@ from tunesmith_operator.pods import PodFacts
 
 #: How long the last words of a pod may take to arrive after its Job has ended.
 GRACE_SECONDS = 5.0
+#: After this time a pod that has a node and no running container is worth a hint.
+SLOW_START_SECONDS = 60.0
 
 
 def advance(planning: Planning, facts: Facts) -> None:
@@ -21,12 +24,8 @@ def advance(planning: Planning, facts: Facts) -> None:
     assert stage is not None, "a job whose stages are all done is finished"
     _meet(planning, facts, stage)
     job = observed.children.get(ChildName("Job", stage_name(facts.name, stage)))
-    if observed.conflict:
-        planning.wishes.append(RECHECK_SECONDS)
-        conditions.stalled(Reason.NAME_CONFLICT, observed.conflict)
-    elif observed.refused:
-        planning.wishes.append(RECHECK_SECONDS)
-        conditions.progressing(Reason.WAITING_FOR_CAPACITY, observed.refused)
+    if observed.trouble is not None:
+        planning.note(observed.trouble)
     elif job is None:
         _start(planning, facts, stage)
     elif "deletionTimestamp" in job["metadata"]:
@@ -110,21 +109,43 @@ def _note_running(planning: Planning, stage: Stage, pods: tuple[PodFacts, ...]) 
 
 
 def _note_pending(planning: Planning, stage: Stage, pods: tuple[PodFacts, ...], wanted: int) -> str:
-    """Say why not all pods of a stage run; what was said."""
-    said = next((pod.unschedulable for pod in pods if pod.unschedulable), "")
+    """Say why not all pods of a stage run, with a way out where one is known; the reason alone."""
     placed = sum(pod.has_node for pod in pods)
-    found = next(filter(None, (diagnoses.not_starting(stage, pod) for pod in pods)), None)
+    troubles = filter(None, (diagnoses.not_starting(stage, pod) for pod in pods))
+    found = min(troubles, key=lambda one: one.category is not FailureCategory.UNSCHEDULABLE, default=None)
     reason, message = Reason.PENDING, f"{stage} is being started."
-    if said:
+    if found is not None and found.category is FailureCategory.UNSCHEDULABLE:
         share = f"{placed} of {wanted} workers have a node; " if wanted > 1 else ""
-        reason, message = Reason.WAITING_FOR_CAPACITY, f"{stage}: {share}{said}"
+        reason, message = Reason.WAITING_FOR_CAPACITY, f"{stage}: {share}{found.message}"
     elif found is not None:
-        planning.draft.record_failure(stage, found)
-        message = f"{found.message} {found.resolution}"
+        message = found.message
+    elif _is_slow(planning, pods):
+        message = f"{stage} does not start: {_slow_start(planning, stage, pods)}"
     elif wanted > 1:
         message = f"{stage} is being started: {placed} of {wanted} workers have a node."
-    planning.conditions.progressing(reason, message)
+    if found is not None:
+        planning.draft.record_failure(stage, found)
+    way_out = f" {found.resolution}" if found is not None else ""
+    planning.conditions.progressing(reason, message + way_out)
     return message
+
+
+def _is_slow(planning: Planning, pods: tuple[PodFacts, ...]) -> bool:
+    """Whether a pod with a node has waited for its container longer than images and volumes mostly take."""
+    waiting = [pod.created_at for pod in pods if pod.has_node and pod.phase == "Pending" and pod.created_at]
+    if not waiting:
+        return False
+    left = planning.seconds_until(min(waiting)) + SLOW_START_SECONDS
+    if left > 0:
+        planning.wishes.append(left)
+    return left <= 0
+
+
+def _slow_start(planning: Planning, stage: Stage, pods: tuple[PodFacts, ...]) -> str:
+    name = next(pod.name for pod in pods if pod.has_node and pod.phase == "Pending")
+    secrets = ", ".join(secrets_of(planning.spec)[stage])
+    mounted = f" It mounts the Secrets {secrets}, which must exist." if secrets else ""
+    return f"pod {name} waits for its volumes or its image; `kubectl describe pod {name}` says more.{mounted}"
 
 
 def _give_way_in_time(planning: Planning, stage: Stage, job: Body, pods: tuple[PodFacts, ...], message: str) -> None:

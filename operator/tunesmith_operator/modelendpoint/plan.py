@@ -8,10 +8,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunesmith_api import ConditionType, ModelEndpointSpec, Reason, UriError, parse_uri, unsupported_endpoint_fields
+from tunesmith_api import (
+    ConditionType,
+    FailureCategory,
+    ModelEndpointSpec,
+    Reason,
+    UriError,
+    parse_uri,
+    unsupported_endpoint_fields,
+)
 from tunesmith_api.enums import PoolClass
 from tunesmith_operator.conditions import Conditions
 from tunesmith_operator.drift import drifted
+from tunesmith_operator.hindrances import hindrance
 from tunesmith_operator.kinds import DEPLOYMENT, Body
 from tunesmith_operator.modelendpoint.manifests import (
     DIGEST_ANNOTATION,
@@ -26,7 +35,7 @@ from tunesmith_operator.modelendpoint.manifests import (
     server_name,
 )
 from tunesmith_operator.modelendpoint.source import Served, Waiting, find_model
-from tunesmith_operator.plans import ChildName, Children, Plan, child_name
+from tunesmith_operator.plans import ChildName, Children, Plan, Trouble, child_name
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.pools import Demand, Diagnosis, Landscape, Pool, choose
 from tunesmith_operator.settings import Images
@@ -35,9 +44,8 @@ from tunesmith_operator.settings import Images
 RECHECK_SECONDS = 15.0
 #: How often the providers of a running server are asked while they are not known.
 PROVIDERS_SECONDS = 5.0
-_BROKEN = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CrashLoopBackOff", "CreateContainerConfigError"}
-)
+#: Longest piece of a server's last words in a message.
+WORDS_LIMIT = 500
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,7 @@ class Observed:
         landscape: pools and nodes.
         providers: execution providers that a ready server uses; None when none could be asked.
         missing_claim: name of the claim that the model lies on and that does not exist; else empty.
-        conflict: which child could not be made, as its name is taken; else empty.
-        refused: what the API server would not create or change; else empty.
+        trouble: what went wrong while the children were brought.
     """
 
     children: Children = field(default_factory=dict)
@@ -61,8 +68,7 @@ class Observed:
     landscape: Landscape = field(default_factory=Landscape)
     providers: tuple[str, ...] | None = None
     missing_claim: str = ""
-    conflict: str = ""
-    refused: str = ""
+    trouble: Trouble | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,10 @@ def plan(body: Body, observed: Observed, now: datetime, images: Images) -> Plan:
     conditions = Conditions.of(status, body["metadata"]["generation"], now)
     found = _examine(body, observed, images)
     if isinstance(found, Problem):
-        conditions.stalled(found.reason, found.message)
+        if found.reason is Reason.WAITING_FOR_CAPACITY:
+            conditions.progressing(found.reason, found.message)
+        else:
+            conditions.stalled(found.reason, found.message)
         conditions.set(ConditionType.SERVING, status=_answers(observed), reason=found.reason, message=found.message)
         return Plan(_wire(body, status, conditions, observed), requeue_after=RECHECK_SECONDS)
     if isinstance(found, Waiting):
@@ -132,11 +141,12 @@ def _problem(spec: ModelEndpointSpec, observed: Observed) -> Problem | None:
     missing = f"Claim {observed.missing_claim!r}, where the model lies, does not exist."
     found = (
         (Reason.NOT_SUPPORTED, unsupported),
-        (Reason.NAME_CONFLICT, observed.conflict),
-        (Reason.INVALID_SPEC, observed.refused),
         (Reason.INPUT_NOT_FOUND, missing if observed.missing_claim else ""),
     )
-    return next((Problem(reason, message) for reason, message in found if message), None)
+    problem = next((Problem(reason, message) for reason, message in found if message), None)
+    if problem is None and observed.trouble is not None:
+        return Problem(observed.trouble.reason, observed.trouble.message)
+    return problem
 
 
 def _place(body: Body, spec: ModelEndpointSpec, model: Served, observed: Observed, images: Images) -> Facts | Problem:
@@ -186,9 +196,11 @@ def _follow_rollout(observed: Observed, conditions: Conditions, message: str, *,
     elif broken:
         conditions.progressing(Reason.UNAVAILABLE, broken)
     else:
-        waiting = next((pod.unschedulable for pod in observed.pods if pod.unschedulable), "")
-        reason = Reason.WAITING_FOR_CAPACITY if waiting else Reason.ROLLING_OUT
-        conditions.progressing(reason, waiting or message)
+        waiting = next((hindrance(pod) for pod in observed.pods if pod.unschedulable), None)
+        if waiting is not None:
+            conditions.progressing(Reason.WAITING_FOR_CAPACITY, f"{waiting.message} {waiting.resolution}")
+        else:
+            conditions.progressing(Reason.ROLLING_OUT, message)
     conditions.set(
         ConditionType.SERVING,
         status=answers,
@@ -221,11 +233,24 @@ def _is_behind(live: Body, desired: Body) -> bool:
 
 
 def _broken(pods: tuple[PodFacts, ...]) -> str:
+    """Why the newest server that cannot start does not, and what helps."""
     for pod in sorted(pods, key=lambda one: one.created_at, reverse=True):
-        if pod.waiting_reason in _BROKEN:
-            last = f" {pod.last_exit_message[-500:].strip()}" if pod.last_exit_message else ""
-            return f"Pod {pod.name} does not start: {pod.waiting_reason}: {pod.waiting_message}{last}"
+        found = hindrance(pod)
+        if found is not None and found.category is not FailureCategory.UNSCHEDULABLE:
+            return f"Pod {pod.name} does not start: {found.message} {found.resolution}"
+        if pod.waiting_reason == "CrashLoopBackOff" or pod.exit_reason == "OOMKilled":
+            return f"Pod {pod.name} does not start: {_crash(pod)}"
     return ""
+
+
+def _crash(pod: PodFacts) -> str:
+    if "OOMKilled" in {pod.exit_reason, pod.last_exit_reason}:
+        limit = f" of {pod.memory_limit}" if pod.memory_limit else ""
+        return (
+            f"its server used more memory than its limit{limit} and was killed (OOMKilled). "
+            "Raise compute.resources.memory, or lower runtime.maxConcurrency or runtime.maxContext."
+        )
+    return f"{pod.waiting_reason}: {pod.waiting_message} {pod.last_exit_message[-WORDS_LIMIT:]}".strip()
 
 
 def _answers(observed: Observed) -> bool:
