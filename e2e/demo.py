@@ -12,6 +12,7 @@ from rich.console import Console
 import deploy
 
 EXAMPLE = deploy.REPOSITORY / "examples" / "home-assistant"
+POOLS = deploy.REPOSITORY / "examples" / "pools" / "pools.yaml"
 JOB = "home-assistant"
 console = Console(highlight=False, soft_wrap=True)
 
@@ -49,6 +50,12 @@ def run(cluster: str, namespace: str, images: dict[str, str]) -> None:
     step("Helm chart")
     deploy.install_chart(tools, images)
     console.print(tools.kubectl("get", "deployments", "--namespace", deploy.SYSTEM_NAMESPACE).rstrip())
+
+    step("ComputePools")
+    if cluster == "embedded":
+        tools.kubectl("label", "nodes", "--all", "pool=cpu", "--overwrite")
+        console.print(tools.kubectl("apply", "--filename", str(POOLS)).rstrip())
+    console.print(tools.kubectl("get", "pools").rstrip())
 
     step("FineTuneJob")
     tools.create_namespace(namespace)

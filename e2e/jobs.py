@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ def wait_step(tools: deploy.Tools, namespace: str, name: str, step: int) -> int:
     return int(deploy.wait_until(f"{name} has trained {step} steps", reached, timeout_seconds=300))
 
 
+def progress_age(tools: deploy.Tools, namespace: str, name: str) -> float:
+    """Seconds since the training has said what the status shows."""
+    progress = ((tools.get("ftj", name, namespace) or {}).get("status") or {})["progress"]
+    return (datetime.now(UTC) - datetime.fromisoformat(progress["updatedAt"])).total_seconds()
+
+
 def train_pod(tools: deploy.Tools, namespace: str, name: str) -> dict[str, Any]:
     """The job's running train pod."""
 
@@ -76,21 +83,21 @@ def train_pod(tools: deploy.Tools, namespace: str, name: str) -> dict[str, Any]:
     return deploy.wait_until(f"{name} has a running train pod", running, timeout_seconds=120)
 
 
-def kill_hard(pod: dict[str, Any]) -> None:
-    """SIGKILL to the trainer's process in a pod, as the kernel's OOM killer would."""
+def kill_hard(pod: dict[str, Any], module: str = "tunesmith_trainer") -> None:
+    """SIGKILL to a pod's process that runs a module, as the kernel's OOM killer would."""
     uid = pod["metadata"]["uid"]
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
         try:
             in_pod = uid in (folder / "cgroup").read_text().replace("_", "-")
-            is_trainer = "tunesmith_trainer" in (folder / "cmdline").read_text()
+            is_wanted = module in (folder / "cmdline").read_text()
         except OSError:  # a process that ended meanwhile
             continue
-        if in_pod and is_trainer:
+        if in_pod and is_wanted:
             os.kill(int(folder.name), signal.SIGKILL)
             return
-    raise AssertionError(f"pod {pod['metadata']['name']} has no trainer process on this machine")
+    raise AssertionError(f"pod {pod['metadata']['name']} has no process of {module} on this machine")
 
 
 def train_report(tools: deploy.Tools, namespace: str, name: str) -> dict[str, Any]:

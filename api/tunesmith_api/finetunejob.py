@@ -35,7 +35,8 @@ class SecretReference(Model):
     """A Secret of the job's own namespace."""
 
     name: ObjectName
-    """Name of the Secret; its keys are mounted as files into the stages that need them."""
+    """Name of the Secret. Its keys are mounted as files into the stages that read them, and into the first stage, which
+    does not start without them."""
 
 
 class ModelSource(Model):
@@ -529,7 +530,7 @@ class Progress(Model):
     best_step: int | None = None
     """Step with the least evaluation loss so far; with earlyStopping."""
     updated_at: Timestamp | None = None
-    """When this was measured."""
+    """When the training said so; at most 15 seconds ago while it runs."""
 
 
 class Scores(Model):

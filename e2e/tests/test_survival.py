@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -23,19 +25,50 @@ def tools(product: deploy.Tools) -> Iterator[deploy.Tools]:
     yield from jobs.namespace_with_data(product, NAMESPACE)
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A run that nothing disturbed.
+
+    Attributes:
+        scores: its evaluation.
+        ages: how old its progress was, in seconds, at each look at its status while it trained.
+    """
+
+    scores: dict[str, Any]
+    ages: list[float]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tools: deploy.Tools) -> dict[str, Any]:
-    """The scores of a run that nothing disturbed."""
+def watched(tools: deploy.Tools) -> Watched:
+    """A run that nothing disturbed, looked at every second."""
     apply_job(tools, "undisturbed")
-    return jobs.wait_succeeded(tools, NAMESPACE, "undisturbed")["status"]["evaluation"]
+    jobs.wait_step(tools, NAMESPACE, "undisturbed", 1)
+    ages = []
+    while jobs.phase_of(tools, NAMESPACE, "undisturbed") == "Training":
+        ages.append(jobs.progress_age(tools, NAMESPACE, "undisturbed"))
+        time.sleep(1)
+    return Watched(jobs.wait_succeeded(tools, NAMESPACE, "undisturbed")["status"]["evaluation"], ages)
 
 
-def apply_job(tools: deploy.Tools, name: str) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(watched: Watched) -> dict[str, Any]:
+    """The scores of a run that nothing disturbed."""
+    return watched.scores
+
+
+def test_progress_is_at_most_15_seconds_old(watched: Watched) -> None:
+    """Whenever somebody looks at the status of a running training, it is as young as promised."""
+    assert len(watched.ages) >= 5
+    assert max(watched.ages) <= 15
+
+
+def apply_job(tools: deploy.Tools, name: str, **spec: Any) -> None:
     """The example's job under another name, without the endpoint, long enough to be disturbed in the middle."""
     job = yaml.safe_load((jobs.EXAMPLE / "job.yaml").read_text())
     job["metadata"] = {"name": name, "namespace": NAMESPACE}
     job["spec"].pop("serve", None)
     job["spec"].setdefault("training", {})["checkpointEverySteps"] = 20
+    job["spec"].update(spec)
     tools.apply(job)
 
 
@@ -66,15 +99,15 @@ def test_a_killed_training_resumes_from_its_checkpoint(tools: deploy.Tools, undi
 
 def test_a_killed_operator_loses_nothing_in_any_phase(tools: deploy.Tools, undisturbed: dict[str, Any]) -> None:
     """The operator is killed in each phase and the API server is restarted in mid-training; the job never notices."""
-    apply_job(tools, "orphaned")
-    for phase in ("Preparing", "Training", "Exporting"):
+    apply_job(tools, "orphaned", serve={})
+    for phase in ("Preparing", "Training", "Exporting", "Deploying"):
         jobs.wait_phase(tools, NAMESPACE, "orphaned", phase)
         tools.kubectl("delete", "pod", *OPERATOR, "--grace-period=0", "--force", "--wait=false")
         if phase == "Training":
             jobs.wait_step(tools, NAMESPACE, "orphaned", 5)
             deploy.embedded("restart-apiserver")
 
-    status = jobs.wait_succeeded(tools, NAMESPACE, "orphaned")["status"]
+    status = jobs.wait_ready(tools, NAMESPACE, "orphaned")["status"]
 
     assert status["evaluation"] == undisturbed
     assert (status.get("attempts") or {}) in ({}, {"prepare": 0, "train": 0, "export": 0})

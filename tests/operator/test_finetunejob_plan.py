@@ -501,3 +501,19 @@ def test_a_model_that_no_node_can_export_is_not_planned(world: WorldMaker, node:
     one.landscape = Landscape(nodes=(node(memory="16Gi"), node(memory="128Gi")))
     one.settle()
     assert one.started == ["prepare"]
+
+
+@pytest.mark.parametrize("other", ["bot-train", "bot-prepare", "bot-workspace", "bot-config", "bot-server", "b"])
+def test_two_jobs_never_share_a_child(world: WorldMaker, other: str) -> None:
+    """Jobs of any two names, also of those that look like another's children, have no child in common."""
+    made: list[set[ChildName]] = []
+    for name in ("bot", other):
+        one = world(name=name, distribution={"workers": 2}, serve={})
+        one.settle()
+        seen = set(one.children)
+        for _ in Stage:
+            one.succeed()
+            seen |= set(one.children)
+        made.append(seen)
+    assert {name.kind for name in made[0]} >= {"Job", "ConfigMap", "PersistentVolumeClaim", "Service", "ModelEndpoint"}
+    assert not made[0] & made[1]

@@ -96,6 +96,28 @@ def test_a_taken_name_is_left_alone(rig: Rig) -> None:
     rig.running_pod("taken", "prepare")
 
 
+@pytest.mark.parametrize(("kind", "suffix"), [("configmap", "config"), ("persistentvolumeclaim", "workspace")])
+def test_a_mounted_object_of_somebody_else_is_never_used(rig: Rig, kind: str, suffix: str) -> None:
+    """A ConfigMap or claim under a child's name stalls the job before a pod can mount it, and stays as it is."""
+    name = f"foreign-{suffix}"
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    own = {
+        "configmap": {"apiVersion": "v1", "kind": "ConfigMap", "data": {"job.json": "{}"}},
+        "persistentvolumeclaim": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": claim},
+    }[kind]
+    rig.apply({**own, "metadata": {"name": f"{name}-{suffix}"}})
+    before = rig.get(kind, f"{name}-{suffix}")
+    rig.create_job(name)
+    condition = rig.wait_condition(name, "Stalled", "NameConflict")
+    assert f"'{name}-{suffix}'" in condition["message"]
+    assert rig.get("job", f"{name}-prepare") is None
+    after = rig.get(kind, f"{name}-{suffix}")
+    assert before is not None
+    assert after is not None
+    assert "ownerReferences" not in after["metadata"]
+    assert [after.get(part) for part in ("data", "spec")] == [before.get(part) for part in ("data", "spec")]
+
+
 def _restricted() -> Body:
     return {"name": "c", "image": "x"}
 

@@ -66,7 +66,7 @@ class SealCheckpoints(TrainerCallback):
 
 
 class ReportProgress(TrainerCallback):
-    """Puts every logged step on the board."""
+    """Puts every step on the board, and the numbers of every logged one."""
 
     def __init__(self, board: ProgressBoard) -> None:
         self._board = board
@@ -87,6 +87,11 @@ class ReportProgress(TrainerCallback):
         """Start the clock."""
         del args, state, control
         self._board.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Put the step on the board."""
+        del args, control
+        self._board.reach(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Put a training loss on the board; evaluation and summary lines are left out."""

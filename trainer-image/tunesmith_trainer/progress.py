@@ -37,14 +37,19 @@ class ProgressBoard:
         self._clock = clock
         self._lock = threading.Lock()
         self._mark = Mark(start_step, 0, clock())
+        self._step_seconds: float | None = None
         self._latest = Progress(step=start_step, total_steps=total_steps, updated_at=_now())
         _keep_until(path, start_step)
 
     @property
     def latest(self) -> Progress:
-        """The newest Progress."""
+        """The newest Progress; its numbers are those of the last logged step, its step the last one done."""
         with self._lock:
             return self._latest
+
+    def answer(self) -> Progress:
+        """The newest Progress as of now: who asks learns that the process lives, however long a step takes."""
+        return self.latest.model_copy(update={"updated_at": _now()})
 
     def start(self) -> None:
         """Say that the first step begins now: what came before is no training time."""
@@ -54,6 +59,14 @@ class ProgressBoard:
         """Note the step with the least evaluation loss; 0 when none is known."""
         with self._lock:
             self._latest = self._latest.model_copy(update={"best_step": step or None})
+
+    def reach(self, step: int) -> None:
+        """Note that a step is done, logged or not."""
+        with self._lock:
+            left = None
+            if self._step_seconds is not None:
+                left = round((self._latest.total_steps - step) * self._step_seconds)
+            self._latest = self._latest.model_copy(update={"step": step, "eta_seconds": left, "updated_at": _now()})
 
     def advance(self, step: int, tokens: int, loss: float, learning_rate: float) -> None:
         """Note a logged step: `tokens` are the input tokens without padding since the process began training."""
@@ -67,7 +80,7 @@ class ProgressBoard:
 
     def _measure(self, mark: Mark, loss: float, learning_rate: float) -> Progress:
         seconds = max(mark.seconds - self._mark.seconds, 1e-9)
-        steps = max(mark.step - self._mark.step, 1)
+        self._step_seconds = seconds / max(mark.step - self._mark.step, 1)
         total = self._latest.total_steps
         return Progress(
             step=mark.step,
@@ -75,7 +88,7 @@ class ProgressBoard:
             loss=loss,
             learning_rate=learning_rate,
             tokens_per_second=round((mark.tokens - self._mark.tokens) / seconds, 1),
-            eta_seconds=round((total - mark.step) * seconds / steps),
+            eta_seconds=round((total - mark.step) * self._step_seconds),
             best_step=self._latest.best_step,
             updated_at=_now(),
         )

@@ -40,9 +40,8 @@ def _handler(board: ProgressBoard) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/progress":
-                self._answer(
-                    "application/json", board.latest.model_dump_json(by_alias=True, exclude_none=True).encode()
-                )
+                text = board.answer().model_dump_json(by_alias=True, exclude_none=True)
+                self._answer("application/json", text.encode())
             elif self.path == "/metrics":
                 self._answer("text/plain; version=0.0.4; charset=utf-8", exposition(board.latest))
             else:

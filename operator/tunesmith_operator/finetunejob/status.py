@@ -24,6 +24,7 @@ CURABLE = frozenset(
         Reason.NO_POOL_FITS,
         Reason.INPUT_NOT_FOUND,
         Reason.NAME_CONFLICT,
+        Reason.REFUSED,
     }
 )
 
