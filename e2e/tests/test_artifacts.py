@@ -50,6 +50,7 @@ def served(product: deploy.Tools, registry: str) -> Iterator[dict[str, Any]]:
     job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())
     job["metadata"] = {"name": NAME, "namespace": NAMESPACE}
     job["spec"]["output"] = {"uri": f"oci://{registry}/team/bot:v1", "secretRef": {"name": "registry"}}
+    job["spec"]["evaluation"]["generation"]["maxSamples"] = 20
     product.apply(secret, data, job)
 
     def ready() -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ def apply_gang(tools: deploy.Tools, name: str, distribution: dict[str, Any]) -> 
     spec["distribution"] = {"workers": 2, **distribution}
     spec["training"] |= {"batchSize": 8, "checkpointEverySteps": 20}
     spec["workspace"] = {"accessMode": "ReadWriteOnce"}  # one node, whose volumes are folders
+    spec["evaluation"]["generation"]["maxSamples"] = 40
     spec["serve"] = {}
     tools.apply(job)
 
