@@ -1,7 +1,7 @@
 """Putting a technique on a model: what it adapts there, and with which settings."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +97,19 @@ def expected_warnings() -> Iterator[None]:
         yield
 
 
+def note_new_layers(model: Any, missing: Iterable[str]) -> None:
+    """Remember which layers beside the head a checkpoint has no weights for, as a masked language model's pooler.
+
+    They are as new as the head, so every technique trains and saves them in full.
+
+    Args:
+        model: the model as loaded.
+        missing: names of the weights that the checkpoint lacks.
+    """
+    layers = {name.rpartition(".")[0] for name in missing}
+    model.new_layers = sorted(name for name in layers if not HEADS & set(name.split(".")))
+
+
 #: Heads that PEFT itself adds to `modules_to_save` for the tasks that it knows.
 _PEFTS_OWN_HEADS = frozenset({"classifier", "score", "qa_outputs"})
 
@@ -105,7 +118,8 @@ def _config(model: Any, adaptation: Adaptation) -> Any:
     asked = adaptation.asked
     own = _PEFTS_OWN_HEADS if adaptation.task else frozenset()
     heads = [name for name, _ in model.named_children() if name in HEADS and name not in own]
-    common = {"task_type": adaptation.task or None, "modules_to_save": heads or None}
+    new = [*heads, *getattr(model, "new_layers", ())]
+    common = {"task_type": adaptation.task or None, "modules_to_save": new or None}
     names = linear_names(model, adaptation.targets)
     if asked.peft is None:
         return peft.LoraConfig(target_modules=names, **_lora_options(asked), **common)

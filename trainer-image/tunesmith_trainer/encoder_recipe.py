@@ -11,6 +11,7 @@ import torch
 
 from tunesmith_api.enums import ExportPrecision
 from tunesmith_api.finetunejob import Parity
+from tunesmith_trainer.adapters import note_new_layers
 from tunesmith_trainer.encode import IGNORED
 from tunesmith_trainer.encoded import read_encoded
 from tunesmith_trainer.encoder_export import build_encoder
@@ -123,16 +124,18 @@ class EncoderRecipe:
     def _load(self, folder: Path, **stored: Any) -> Any:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model = self.task.head.auto.from_pretrained(
+            model, loaded = self.task.head.auto.from_pretrained(
                 folder,
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
+                output_loading_info=True,
                 **self.task.options(),
                 **stored,
             )
+        note_new_layers(model, loaded["missing_keys"])
         return model.eval()
 
     def collate(self, rows: Sequence[Any]) -> Batch:

@@ -16,7 +16,7 @@ from tunesmith_api.finetunejob import QuantizationSpec
 
 _TYPES = {Quantization.NF4: "nf4", Quantization.FP4: "fp4"}
 #: Layers that keep full precision: the language model's head, and a task's own.
-_KEPT = ("lm_head", *sorted(HEADS))
+_KEPT = ("lm_head", "pooler", *sorted(HEADS))
 
 
 def quantization_config(asked: QuantizationSpec, precision: Precision) -> BitsAndBytesConfig:
