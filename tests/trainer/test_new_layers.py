@@ -43,7 +43,7 @@ def test_a_pooler_that_is_new_is_trained_and_saved(masked, tmp_path):
     trained = [name for name, weight in tuned.named_parameters() if weight.requires_grad]
     assert any("pooler" in name for name in trained)
     with torch.no_grad():
-        for name, weight in tuned.named_parameters():
+        for weight in tuned.parameters():
             if weight.requires_grad:
                 weight.add_(0.01)
     save_tuned(tuned, tmp_path)
