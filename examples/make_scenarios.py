@@ -38,6 +38,9 @@ DEVICES = {
     "radio": "das radio",
     "tv": "den fernseher",
     "speaker": "den lautsprecher",
+    "oven": "den ofen",
+    "washing machine": "die waschmaschine",
+    "alarm": "den alarm",
 }
 PLACES = {
     "kitchen": "der kueche",
