@@ -402,6 +402,18 @@ class Tracker(Model):
             holds=lambda t: t.type is TrackerType.TENSORBOARD or t.uri is not None,
             field_path=".uri",
         ),
+        Rule(
+            cel="self.type == 'MLflow' || (!has(self.uri) && !has(self.experiment) && !has(self.secretRef))",
+            message="uri, experiment and secretRef are for type MLflow; TensorBoard writes files into the workspace",
+            holds=lambda t: t.type is TrackerType.MLFLOW or not (t.uri or t.experiment or t.secret_ref),
+            field_path=".type",
+        ),
+        Rule(
+            cel="!has(self.uri) || ['http://', 'https://', 'azureml://'].exists(s, self.uri.startsWith(s))",
+            message="uri must start with one of http://, https://, azureml://",
+            holds=lambda t: t.uri is None or t.uri.startswith(("http://", "https://", "azureml://")),
+            field_path=".uri",
+        ),
     )
 
     type: TrackerType

@@ -1,4 +1,4 @@
-"""Gates whose metric nobody measures: told before anything is spent, since such a gate could only fail. Pure."""
+"""What of an evaluation nobody would look at, as a gate that could only fail: told before anything is spent. Pure."""
 
 from tunesmith_api.enums import DataFormat, Metric
 from tunesmith_api.finetunejob import FineTuneJobSpec
@@ -20,6 +20,22 @@ def unmeasured_gates(
     gated = dict.fromkeys(gate.metric for gate in spec.evaluation.gates)
     reasons = ((metric, _why_unmeasured(metric, spec, kind, layout)) for metric in gated)
     return [f"spec.evaluation.gates: {metric} is not measured: {why}" for metric, why in reasons if why]
+
+
+def evaluation_problems(
+    spec: FineTuneJobSpec, kind: ModelKind | None = None, format_: DataFormat | None = None
+) -> list[str]:
+    """What of a job's evaluation would never be looked at, a sentence each; arguments as of `unmeasured_gates`."""
+    found = unmeasured_gates(spec, kind, format_)
+    notation = spec.evaluation.generation.notation
+    kinds = {known: row.metrics for known, row in TASKS[spec.task].items() if kind in {None, known}}
+    if notation is not None and kinds and not any(Metric.PARSE_RATE in metrics for metrics in kinds.values()):
+        whose = f"task {spec.task}" if kind is None else f"task {spec.task} of {kind} models"
+        found.append(
+            f"spec.evaluation.generation.notation: {notation} is not looked for: {whose} writes no notation;"
+            " leave it out, or use task TextGeneration"
+        )
+    return found
 
 
 def _why_unmeasured(metric: Metric, spec: FineTuneJobSpec, kind: ModelKind | None, layout: DataFormat) -> str:

@@ -3,7 +3,15 @@
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 
-from tunesmith_api.enums import ExportFormat, LoraInit, PeftMethod, Quantization, Strategy, TechniqueType
+from tunesmith_api.enums import (
+    ExportFormat,
+    ExportPrecision,
+    LoraInit,
+    PeftMethod,
+    Quantization,
+    Strategy,
+    TechniqueType,
+)
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec, TechniqueSpec
 from tunesmith_api.parameters import Linear, Shapes
 from tunesmith_api.tasks import ModelKind
@@ -95,6 +103,8 @@ def _export(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     if onnx and not row.merges:
         why = "does not merge into the base weights, so no ONNX model can hold it"
         yield f"spec.export.format: {row.name} {why}; set export.format to Adapter, or use LoRA"
+    if not onnx and spec.export.precision is not ExportPrecision.BALANCED:  # what stands there when nobody said one
+        yield f"spec.export.precision: {spec.export.precision} is of ONNX models and format is Adapter; leave it out"
     if not onnx and spec.technique.type is TechniqueType.FULL:
         yield "spec.export.format: Adapter needs an adapter and type Full trains the model's own weights; use ONNX"
     if not onnx and spec.serve is not None:

@@ -48,7 +48,7 @@ class Replicas(Model):
     )
 
     min: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Least number of servers."""
+    """Least number of servers; 0 stops all of them, whatever max says, and no request wakes them."""
     max: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Greatest number of servers; the minimum unless said otherwise."""
     target_cpu_percent: Annotated[int, Field(ge=1, le=100)] = 80

@@ -10,7 +10,7 @@ from tunesmith_api.catalog import CatalogModel, UnknownPresetError, find_preset
 from tunesmith_api.conditions import Reason
 from tunesmith_api.enums import Strategy
 from tunesmith_api.finetunejob import DistributionSpec, FineTuneJobSpec, SecretReference, TechniqueSpec
-from tunesmith_api.gated import unmeasured_gates
+from tunesmith_api.gated import evaluation_problems
 from tunesmith_api.misfits import refusals
 from tunesmith_api.planner import (
     ANYWHERE,
@@ -25,7 +25,7 @@ from tunesmith_api.planner import (
     shapes_of,
 )
 from tunesmith_api.support import unsupported_job_fields
-from tunesmith_api.tasks import format_problem
+from tunesmith_api.tasks import foreign_columns, format_problem
 from tunesmith_api.techniques import with_learning_rate
 from tunesmith_api.uri import UriError, parse_uri, require_output
 
@@ -81,6 +81,11 @@ class Objection:
     reason: Reason
     message: str
 
+    @property
+    def field(self) -> str:
+        """The field that it names first, such as `spec.serve.replicas`."""
+        return self.message.partition(":")[0]
+
 
 class UnresolvableError(ValueError):
     """Raised when a spec cannot be run; `problems` are sentences that each name a field, its value and the way out."""
@@ -115,6 +120,7 @@ def objections(spec: FineTuneJobSpec) -> list[Objection]:
     mismatch = format_problem(spec.task, spec.dataset.format)
     if mismatch:
         found.append(Objection(Reason.INVALID_SPEC, f"spec.dataset.format: {mismatch}"))
+    found += _invalid(foreign_columns(spec.dataset.columns, spec.dataset.format))
     try:
         model = find_preset(spec.model.preset) if spec.model.preset is not None else None
     except UnknownPresetError as error:
@@ -124,7 +130,7 @@ def objections(spec: FineTuneJobSpec) -> list[Objection]:
 
 def _kindless(spec: FineTuneJobSpec) -> list[str]:
     """What cannot work whatever kind of model it is; prepare tells the rest."""
-    return refusals(spec) + unmeasured_gates(spec)
+    return refusals(spec) + evaluation_problems(spec)
 
 
 def _invalid(problems: list[str]) -> list[Objection]:
@@ -183,7 +189,7 @@ def misfits(spec: FineTuneJobSpec, model: CatalogModel) -> list[str]:
         tasks = ", ".join(model.tasks)
         found.append(f"spec.task: {model.name} is not made for {spec.task}; use one of {tasks}")
     found += refusals(spec, model.architecture.kind, shapes_of(model.architecture))
-    found += unmeasured_gates(spec, model.architecture.kind)
+    found += evaluation_problems(spec, model.architecture.kind)
     context = model.architecture.max_position_embeddings
     length = spec.training.max_sequence_length
     if length is not None and length > context:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from tunesmith_api.enums import DataFormat, Metric, Task
+from tunesmith_api.finetunejob import Columns
 
 #: `model_type` of the encoders that the trainer knows; MiniLM's is bert or xlm-roberta.
 ENCODER_TYPES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta"})
@@ -93,6 +94,33 @@ def format_problem(task: Task, format_: DataFormat) -> str:
     return (
         f"{format_} is not for task {task}, which takes {', '.join(formats_of(task))}; use spec.task {_tasks(format_)}"
     )
+
+
+#: The fields of `dataset.columns` that a format has.
+COLUMNS: dict[DataFormat, tuple[str, ...]] = {
+    DataFormat.MESSAGES: ("messages",),
+    DataFormat.SHARE_GPT: ("messages",),
+    DataFormat.ALPACA: ("prompt", "completion"),
+    DataFormat.PROMPT_COMPLETION: ("prompt", "completion"),
+    DataFormat.SQUAD: ("context", "question", "answers"),
+    DataFormat.TOKEN_LABELS: ("tokens", "text", "tags"),
+    DataFormat.PARALLEL_TEXT: ("source", "target"),
+    DataFormat.LABELED_TEXT: ("text", "label"),
+    DataFormat.TEXT: ("text",),
+}
+
+
+def foreign_columns(columns: Columns, format_: DataFormat) -> list[str]:
+    """The columns that a job names and rows of its format have not, a sentence each; none when the format is Auto."""
+    if format_ is DataFormat.AUTO:
+        return []
+    known = ", ".join(COLUMNS[format_])
+    return [
+        f"spec.dataset.columns.{field}: {value!r} is not read: rows of format {format_} have {known};"
+        " leave it out, or set spec.dataset.format"
+        for field, value in columns.wire().items()
+        if field not in COLUMNS[format_]
+    ]
 
 
 def _tasks(format_: DataFormat) -> str:

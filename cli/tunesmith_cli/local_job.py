@@ -23,11 +23,13 @@ _CLUSTER_ONLY = (
     "compute.resources",
     "workspace.size",
     "workspace.storage_class_name",
+    "workspace.access_mode",
     "backoff_limit",
     "ttl_seconds_after_finished",
     "suspend",
     "serve.compute",
     "serve.replicas",
+    "serve.rollout",
 )
 
 

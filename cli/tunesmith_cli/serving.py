@@ -55,7 +55,7 @@ def refuse_unserved(folder: RunFolder, config: JobConfig) -> None:
         CliError: the job exports no model that the server runs.
     """
     served = config.spec.model_copy(update={"serve": config.spec.serve or EndpointTemplate()})
-    known = [str(one.message) for one in objections(served) if one.message.startswith("spec.serve")]
+    known = [str(one.message) for one in objections(served) if one.field.startswith("spec.serve")]
     if model_kind(_model_config(folder, config)) is not ModelKind.CAUSAL:
         known.append(NO_ENCODER_SERVER)
     if known:

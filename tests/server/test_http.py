@@ -213,7 +213,7 @@ def test_what_is_no_request_gets_an_openai_error(server, method, path, content, 
 
 def test_a_large_body_without_a_length_is_refused(server):
     """A chunked body is counted while it is read."""
-    answer = httpx.post(f"{server.url}/v1/completions", content=(b"x" * 1000 for _ in range(200)))
+    answer = httpx.post(f"{server.url}/v1/completions", content=(b"x" * 1000 for _ in range(200)), timeout=60)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
 
 

@@ -96,6 +96,9 @@ class Board:
     def start(self):
         """Nothing to do."""
 
+    def reach(self, *_):
+        """Nothing to do."""
+
     def advance(self, *_):
         """Nothing to do."""
 

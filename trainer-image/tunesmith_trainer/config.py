@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from tunesmith_api import JobConfig, unsupported_job_fields
 from tunesmith_api.enums import DataFormat, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec
-from tunesmith_api.gated import unmeasured_gates
+from tunesmith_api.gated import evaluation_problems
 from tunesmith_api.misfits import refusals
 from tunesmith_api.tasks import ModelKind, format_problem
 from tunesmith_api.techniques import with_learning_rate
@@ -64,7 +64,7 @@ def refuse_unsupported(spec: FineTuneJobSpec) -> None:
     mismatch = format_problem(spec.task, spec.dataset.format)
     if mismatch:
         problems.append(f"spec.dataset.format: {mismatch}")
-    problems += unmeasured_gates(spec)
+    problems += evaluation_problems(spec)
     if problems:
         raise BadConfigError("; ".join(problems))
 
@@ -75,7 +75,7 @@ def refuse_unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat, kind: Mo
     Raises:
         BadConfigError: naming the metric and why it is not measured.
     """
-    problems = unmeasured_gates(spec, kind, format_)
+    problems = evaluation_problems(spec, kind, format_)
     if problems:
         raise BadConfigError("; ".join(problems))
 

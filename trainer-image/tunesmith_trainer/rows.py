@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunesmith_api.enums import DataFormat, Task
 from tunesmith_api.finetunejob import Columns
-from tunesmith_api.tasks import format_problem, formats_of
+from tunesmith_api.tasks import foreign_columns, format_problem, formats_of
 from tunesmith_trainer.errors import BadConfigError, BadDataError
 from tunesmith_trainer.examples import Conversation, Example, Origin
 from tunesmith_trainer.fields import RowError
@@ -105,12 +105,15 @@ def choose_format(rows: Sequence[Row], request: Request) -> DataFormat:
 
     Raises:
         BadDataError: no format fits them.
-        BadConfigError: only a format of another task does.
+        BadConfigError: only a format of another task does, or the job names columns that the format has not.
     """
     if request.asked is not DataFormat.AUTO:
         return request.asked
     found = detect_format(rows, request.columns, formats_of(request.task))
     if found is not None:
+        foreign = foreign_columns(request.columns, found)
+        if foreign:
+            raise BadConfigError("; ".join(foreign))
         return found
     other = detect_format(rows, request.columns)
     if other is not None:

@@ -220,7 +220,7 @@ def _rollout(live: Body | None, desired: Body) -> tuple[bool, str]:
     available = status.get("availableReplicas", 0)
     message = f"{available} of {wanted} servers answer, {updated} have the newest model."
     if wanted == 0:
-        message = "spec.replicas.min is 0: no server runs."
+        message = "spec.replicas.min is 0: no server runs, and none is woken; set min to 1 or more."
     current = status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
     return current and updated >= wanted and total <= updated and available >= wanted, message
 
