@@ -11,9 +11,12 @@ from tunesmith_api.resolve import UnresolvableError, objections, resolve, source
 from tunesmith_api.support import unsupported_job_fields
 
 
+DATA = {"train": {"uri": "configmap://data/train.jsonl"}}
+
+
 def spec(**fields: Any) -> FineTuneJobSpec:
     """A minimal spec with some fields."""
-    base = {"model": {"preset": "tiny-phi3"}, "dataset": {"train": {"uri": "configmap://data/train.jsonl"}}}
+    base = {"model": {"preset": "tiny-phi3"}, "dataset": DATA}
     return FineTuneJobSpec.model_validate({**base, **fields})
 
 
@@ -90,9 +93,20 @@ def test_a_model_by_uri_has_no_estimate() -> None:
         ({"model": {"preset": "tiny-phi"}}, "did you mean tiny-phi3"),
         ({"technique": {"lora": {"rank": 129}}}, "spec.technique.lora.rank: 129 is above the width 128"),
         ({"training": {"maxSequenceLength": 513}}, "spec.training.maxSequenceLength: 513 is above the context"),
-        ({"dataset": {"train": {"uri": "configmap://data"}}}, "write configmap://name/key"),
-        ({"output": {"uri": "oci://registry"}}, "spec.output.uri: 'oci://registry' is incomplete"),
-        ({"queue": {"localQueue": "a"}}, "spec.queue: this field is not supported yet"),
+        (
+            {
+                "dataset": {
+                    **DATA,
+                    "format": "Messages",
+                    "columns": {"prompt": "q", "messages": "chat"},
+                }
+            },
+            "spec.dataset.columns.prompt: 'q' is not read: rows of format Messages have messages; leave it out",
+        ),
+        (
+            {"task": "TextClassification", "evaluation": {"generation": {"notation": "ABC"}}},
+            "spec.evaluation.generation.notation: ABC is not looked for: task TextClassification",
+        ),
     ],
 )
 def test_what_cannot_run_is_named(fields: dict[str, Any], problem: str) -> None:

@@ -102,11 +102,19 @@ def test_an_output_in_a_store_is_written_from_here(tmp_path: Path) -> None:
 
 def test_fields_without_effect_are_said(tmp_path: Path) -> None:
     """What a person set and this machine cannot honour is a note, never silence; defaults are no note."""
-    asked = job(compute={"class": "GPU"}, backoffLimit=1, serve={"replicas": {"min": 2}})
+    rollout = {"strategy": "Replace"}
+    asked = job(
+        compute={"class": "GPU"},
+        workspace={"accessMode": "ReadWriteMany"},
+        backoffLimit=1,
+        serve={"replicas": {"min": 2}, "rollout": rollout},
+    )
     assert local_job(asked, tmp_path, RunFolder(tmp_path), {}).notes == (
         "spec.compute.class has an effect in a cluster only",
+        "spec.workspace.accessMode has an effect in a cluster only",
         "spec.backoffLimit has an effect in a cluster only",
         "spec.serve.replicas has an effect in a cluster only",
+        "spec.serve.rollout has an effect in a cluster only",
     )
     assert not local_job(job(), tmp_path, RunFolder(tmp_path), {}).notes
 

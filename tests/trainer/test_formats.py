@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from tunesmith_api.enums import DataFormat
+from tunesmith_api.enums import DataFormat, Task
 from tunesmith_api.finetunejob import Columns
-from tunesmith_api.tasks import formats_of, tasks_of
+from tunesmith_api.tasks import COLUMNS, formats_of, tasks_of
+from tunesmith_trainer.errors import BadConfigError
 from tunesmith_trainer.examples import (
     Answer,
     Conversation,
@@ -19,6 +20,8 @@ from tunesmith_trainer.examples import (
     Turn,
 )
 from tunesmith_trainer.formats import FORMATS, RowError, detect_format
+from tunesmith_trainer.rows import Request, choose_format
+from tunesmith_trainer.tables import Split
 
 PAIR = (Turn("user", "hi"), Turn("assistant", "hello"))
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
@@ -301,3 +304,17 @@ def test_a_missing_language_is_named():
     """A translation that lacks one of the two languages says which."""
     with pytest.raises(RowError, match=r"translation\.fr is null"):
         FORMATS[P].convert({"translation": {"en": "a"}}, Columns(source="en", target="fr"))
+
+
+def test_the_contract_knows_the_columns_of_every_format() -> None:
+    """What may be named in `dataset.columns` is what the conversion reads."""
+    assert {name: set(fields) for name, fields in COLUMNS.items()} == {
+        name: set(found.renames.values()) for name, found in FORMATS.items()
+    }
+
+
+def test_a_column_that_the_detected_format_has_not_is_refused(tmp_path) -> None:
+    """A name in `dataset.columns` that nobody reads is told with the format's own."""
+    request = Request("spec.dataset.train", tmp_path, Split.TRAIN, Task.CHAT, columns=Columns(label="intent"))
+    with pytest.raises(BadConfigError, match=r"columns.label: 'intent' is not read: rows of format Messages have"):
+        choose_format([{"messages": MESSAGES}], request)
