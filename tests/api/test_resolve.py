@@ -10,7 +10,6 @@ from tunesmith_api.planner import trained_parameters
 from tunesmith_api.resolve import UnresolvableError, objections, resolve, sources
 from tunesmith_api.support import unsupported_job_fields
 
-
 DATA = {"train": {"uri": "configmap://data/train.jsonl"}}
 
 
@@ -93,14 +92,15 @@ def test_a_model_by_uri_has_no_estimate() -> None:
         ({"model": {"preset": "tiny-phi"}}, "did you mean tiny-phi3"),
         ({"technique": {"lora": {"rank": 129}}}, "spec.technique.lora.rank: 129 is above the width 128"),
         ({"training": {"maxSequenceLength": 513}}, "spec.training.maxSequenceLength: 513 is above the context"),
+        ({"dataset": {"train": {"uri": "configmap://data"}}}, "write configmap://name/key"),
+        ({"output": {"uri": "oci://registry"}}, "spec.output.uri: 'oci://registry' is incomplete"),
+        ({"queue": {"localQueue": "a"}}, "spec.queue: this field is not supported yet"),
         (
-            {
-                "dataset": {
-                    **DATA,
-                    "format": "Messages",
-                    "columns": {"prompt": "q", "messages": "chat"},
-                }
-            },
+            {"technique": {"type": "LoRA"}, "export": {"format": "Adapter", "precision": "Exact"}},
+            "spec.export.precision: Exact is of ONNX models and format is Adapter; leave it out",
+        ),
+        (
+            {"dataset": {**DATA, "format": "Messages", "columns": {"prompt": "q", "messages": "chat"}}},
             "spec.dataset.columns.prompt: 'q' is not read: rows of format Messages have messages; leave it out",
         ),
         (
