@@ -15,6 +15,16 @@ from cluster import layout
 CLUSTER = [sys.executable, str(Path(__file__).parents[1] / "e2e" / "cluster")]
 
 
+#: Modules that share a fixture of minutes, so that one process should run them.
+TOGETHER = {"test_train.py": "tuned", "test_export.py": "tuned"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module in one process when several run side by side (pytest-xdist)."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, str(item.path))))
+
+
 @dataclass(frozen=True)
 class ApiServer:
     """A control plane of our own: etcd, API server, controller manager, scheduler, and kwok as every node's kubelet.
