@@ -24,7 +24,7 @@ def namespace_with_data(tools: deploy.Tools, namespace: str) -> Iterator[deploy.
         found["metadata"]["namespace"] = namespace
     tools.apply(*data)
     yield tools
-    tools.kubectl("delete", "namespace", namespace)
+    tools.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 def phase_of(tools: deploy.Tools, namespace: str, name: str) -> str:

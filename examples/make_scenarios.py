@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE / "home-assistant"))
 from make_data import ACTIONS, CLOSINGS, OPENINGS, ROOMS, Action, said  # noqa: E402 - found by the line above
 
 SEED = 11
-TRAIN_ROWS = 300
+TRAIN_ROWS = 600
 TEST_ROWS = 60
 
 Row = dict[str, Any]

@@ -51,6 +51,7 @@ def served(product: deploy.Tools, registry: str) -> Iterator[dict[str, Any]]:
     job["metadata"] = {"name": NAME, "namespace": NAMESPACE}
     job["spec"]["output"] = {"uri": f"oci://{registry}/team/bot:v1", "secretRef": {"name": "registry"}}
     job["spec"]["evaluation"]["generation"]["maxSamples"] = 20
+    job["spec"]["training"]["maxSteps"] = 160
     product.apply(secret, data, job)
 
     def ready() -> dict[str, Any] | None:
@@ -59,7 +60,7 @@ def served(product: deploy.Tools, registry: str) -> Iterator[dict[str, Any]]:
         return found if deploy.condition(found, "Ready").get("status") == "True" else None
 
     yield deploy.wait_until(f"FineTuneJob {NAME} is Ready", ready, timeout_seconds=600)
-    product.kubectl("delete", "namespace", NAMESPACE)
+    product.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def test_the_status_names_what_was_pushed(served: dict[str, Any], registry: str) -> None:

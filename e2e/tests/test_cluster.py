@@ -86,7 +86,7 @@ def _namespace(cluster) -> Iterator[None]:
     create(cluster, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     cluster.kubectl("wait", "--namespace", NAMESPACE, "--for=create", "serviceaccount/default", "--timeout=60s")
     yield
-    cluster.kubectl("delete", "namespace", NAMESPACE)
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def test_a_pod_serves_from_a_volume_through_a_service(cluster, image):

@@ -23,7 +23,7 @@ def tools(product: deploy.Tools) -> Iterator[deploy.Tools]:
     product.create_namespace(NAMESPACE)
     product.apply(config_map("data", (EXAMPLE / "train.jsonl").read_text().splitlines()[:40]))
     yield product
-    product.kubectl("delete", "namespace", NAMESPACE)
+    product.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def config_map(name: str, rows: list[str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def served(product: deploy.Tools) -> Iterator[dict[str, Any]]:
         return job if deploy.condition(job, "Ready").get("status") == "True" else None
 
     yield deploy.wait_until(f"FineTuneJob {NAME} is Ready", ready, timeout_seconds=600)
-    product.kubectl("delete", "namespace", NAMESPACE)
+    product.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def apply_job(tools: deploy.Tools, name: str, **spec: Any) -> None:
     job = yaml.safe_load((jobs.EXAMPLE / "job.yaml").read_text())
     job["metadata"] = {"name": name, "namespace": NAMESPACE}
     job["spec"].pop("serve", None)
-    job["spec"].setdefault("training", {})["checkpointEverySteps"] = 20
+    job["spec"]["training"] |= {"maxSteps": 160, "checkpointEverySteps": 20}
     job["spec"]["evaluation"] = {"generation": {"maxSamples": 20, "maxNewTokens": 48}}
     job["spec"].update(spec)
     tools.apply(job)
