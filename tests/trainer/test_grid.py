@@ -79,8 +79,11 @@ def batch_of(model: Any, task: str) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def logits_of(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The model's logits for a batch."""
-    return model.eval()(**batch).logits
+    """The model's logits for a batch, whose labels an encoder-decoder reads as what it has said so far."""
+    asked = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    if model.config.is_encoder_decoder:
+        asked["decoder_input_ids"] = batch["labels"]
+    return model.eval()(**asked).logits
 
 
 @dataclass(frozen=True)
@@ -114,11 +117,11 @@ def cell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     model = adapt(base, Adaptation(asked, task=task, total_steps=STEPS))
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     batch = batch_of(model, task)
-    return Cell(family, task, asked, model, batch, before, learn(model.train(), asked, batch))
+    return Cell(family, task, asked, model, batch, before, learn(model.eval(), asked, batch))
 
 
 def learn(model: Any, asked: TechniqueSpec, batch: dict[str, torch.Tensor]) -> list[float]:
-    """Some steps on one batch; the loss of each, and after them."""
+    """Some steps on one batch, without the noise of dropout; the loss of each, and after them."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=technique_of(asked).learning_rate * HASTE, weight_decay=0)
     losses = []
