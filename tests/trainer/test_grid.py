@@ -11,7 +11,7 @@ import torch
 
 from tunesmith_api.enums import Precision
 from tunesmith_api.finetunejob import TechniqueSpec
-from tunesmith_api.tasks import model_kind
+from tunesmith_api.tasks import ModelKind
 from tunesmith_api.techniques import TECHNIQUES, quantization_of, technique_of
 from tunesmith_trainer.adalora import is_adalora
 from tunesmith_trainer.adapters import Adaptation, adapt
@@ -29,6 +29,13 @@ pytestmark = [
 ]
 
 STEPS = 8
+#: The kind of model by PEFT's name of the task that it is made for.
+KINDS = {
+    "CAUSAL_LM": ModelKind.CAUSAL,
+    "SEQ_CLS": ModelKind.ENCODER,
+    "TOKEN_CLS": ModelKind.ENCODER,
+    "SEQ_2_SEQ_LM": ModelKind.SEQ2SEQ,
+}
 #: A tiny model needs larger steps than those of a real one, which the table's learning rates are for.
 HASTE = 5
 
@@ -44,7 +51,7 @@ def cells() -> list[Any]:
         pytest.param((family, name), id=f"{family}-{name}")
         for family in FAMILIES
         for name, row in TECHNIQUES.items()
-        if model_kind(make_tiny(family)[0].config.to_dict()) in row.kinds
+        if KINDS[FAMILIES[family][1]] in row.kinds
     ]
 
 
