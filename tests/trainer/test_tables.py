@@ -121,7 +121,7 @@ def test_text_files_give_a_row_per_line(tmp_path):
 
 def test_folders_of_texts_give_their_names_as_labels(tmp_path):
     """For classification a file is a row, and its folder's name the label; compressed ones too."""
-    for name, content in (("pos/1.txt", b"good\nfun"), ("neg/1.txt.gz", gzip.compress(b"bad"))):
+    for name, content in (("pos/1.txt", b"good\nfun"), ("neg/1.txt.gz", gzip.compress(b"bad", mtime=0))):
         (tmp_path / "train" / name).parent.mkdir(parents=True)
         (tmp_path / "train" / name).write_bytes(content)
     rows = list(read_rows(tmp_path, Split.TRAIN, Task.TEXT_CLASSIFICATION))
@@ -250,12 +250,12 @@ BROKEN_FILES = [
     ("a.json", b'[{"a": 1}', "is no JSON: 'its end' where , or ] should be"),
     ("a.json", b'[{"a": 1}] x', "there is text after its end; one object per line is .jsonl"),
     ("a.gz", b"\x1f\x8bxx", "broken gzip"),
-    ("a.jsonl.gz", gzip.compress(JSONL * 100)[:60], "a.jsonl.gz is a broken gzip file: .*; copy it again"),
+    ("a.jsonl.gz", gzip.compress(JSONL * 100, mtime=0)[:60], "a.jsonl.gz is a broken gzip file: .*; copy it again"),
     ("a", b"PAR1xx", "broken Parquet"),
     ("a.parquet", PARQUET[:-20], "broken Parquet file: .*; copy or write it again"),
     ("a.arrow", ARROW_FILE[: len(ARROW_FILE) // 2], "broken Arrow file"),
     ("a.arrow", ARROW_STREAM[:-60], "broken Arrow file"),
-    ("a.parquet.gz", gzip.compress(PARQUET), "is Parquet inside gzip, .*; unpack it with gunzip"),
+    ("a.parquet.gz", gzip.compress(PARQUET, mtime=0), "is Parquet inside gzip, .*; unpack it with gunzip"),
     ("a.po", b'msgid "a"\nmsgstr "b"c"\n', "is no gettext catalogue: .*line 2"),
 ]
 
