@@ -22,7 +22,7 @@ from planner_report import Point, markdown, plot, refitted, summary
 from tunesmith_api.catalog import Architecture, find_preset
 from tunesmith_api.enums import Precision
 from tunesmith_api.finetunejob import FineTuneJobSpec
-from tunesmith_api.planner import MemoryEstimate, Workload, estimate_memory
+from tunesmith_api.planner import MemoryEstimate, Workload, estimate_memory, sharding_of
 from tunesmith_api.shapes import architecture_of
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +31,9 @@ STEPS = 3
 EVALUATION_TOKENS = 2048
 #: Share of a row that is its answer.
 ANSWER_SHARE = 0.5
+CLASSES = 4
+#: Training processes of a configuration that shares its model.
+PROCESSES = 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Case:
         precision: FP32 or BF16.
         label: what the table calls the technique.
         accumulation: forward passes of a step.
+        zero: DeepSpeed's stage, for two processes that share the model; None for one process alone.
     """
 
     model: str
@@ -53,6 +57,7 @@ class Case:
     length: int
     precision: str = "FP32"
     accumulation: int = 1
+    zero: int | None = None
 
     @property
     def technique(self) -> dict[str, Any]:
@@ -62,7 +67,66 @@ class Case:
     @property
     def key(self) -> str:
         """A name that says everything."""
-        return f"{self.model}/{self.label}/{self.batch}x{self.length}/{self.precision}/{self.accumulation}"
+        shared = "" if self.zero is None else f"/zero{self.zero}"
+        return f"{self.model}/{self.label}/{self.batch}x{self.length}/{self.precision}/{self.accumulation}{shared}"
+
+    @property
+    def lesson(self) -> "Lesson":
+        """What the model learns."""
+        return LESSONS.get(MODELS.get(self.model, {}).get("model_type", ""), WRITING)
+
+    @property
+    def distribution(self) -> dict[str, Any]:
+        """The job's `distribution`."""
+        if self.zero is None:
+            return {"strategy": "None"}
+        return {"strategy": "DeepSpeed", "zeroStage": self.zero, "processesPerWorker": PROCESSES}
+
+    @property
+    def processes(self) -> int:
+        """Training processes."""
+        return 1 if self.zero is None else PROCESSES
+
+    @property
+    def manner(self) -> str:
+        """Arithmetic, and what else the table should say of it."""
+        notes = [self.precision]
+        notes += [f"{self.accumulation} passes a step"] if self.accumulation > 1 else []
+        notes += [f"ZeRO-{self.zero}, each of {PROCESSES}"] if self.zero is not None else []
+        return ", ".join(notes)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a kind of model learns from a row.
+
+    Attributes:
+        task, format: the job's.
+        answer: share of the row's length that is its answer; 0 for a label, 1 for a target as long as the source.
+    """
+
+    task: str
+    format: str
+    answer: float
+
+    def row(self, words: list[str], number: int) -> dict[str, str]:
+        """A row of the data set."""
+        match self.format:
+            case "LabeledText":
+                return {"text": " ".join(words), "label": f"class {number % CLASSES}"}
+            case "ParallelText":
+                return {"source": " ".join(words), "target": " ".join(reversed(words))}
+            case _:
+                prompt = len(words) + 1 - int((len(words) + 1) * self.answer)
+                return {
+                    "prompt": "".join(map(_spaced, words[:prompt])),
+                    "completion": "".join(map(_spaced, words[prompt:])),
+                }
+
+
+WRITING = Lesson("TextGeneration", "PromptCompletion", ANSWER_SHARE)
+#: By `model_type`.
+LESSONS = {"bert": Lesson("TextClassification", "LabeledText", 0), "t5": Lesson("Translation", "ParallelText", 1)}
 
 
 def _peft(method: str) -> dict[str, Any]:
@@ -118,6 +182,21 @@ CASES = (
     Case("llama-39m", "LoRA r8", 4, 256, "BF16"),
     Case("llama-39m", "LoRA r16", 2, 128, accumulation=4),
     Case("llama-39m", "Full", 2, 128, accumulation=2),
+    Case("bert-11m", "LoRA r16", 8, 128),
+    Case("bert-11m", "Full", 8, 128),
+    Case("bert-11m", "QLoRA r16", 16, 128),
+    Case("bert-11m", "Full", 8, 512),
+    Case("bert-11m", "LoRA r16", 16, 256, "BF16"),
+    Case("t5-17m", "LoRA r16", 8, 64),
+    Case("t5-17m", "Full", 8, 128),
+    Case("t5-17m", "QLoRA r16", 8, 128),
+    Case("t5-17m", "IA3", 4, 256),
+    Case("phi3-23m", "LoRA r16", 4, 128, zero=2),
+    Case("phi3-23m", "Full", 4, 128, zero=1),
+    Case("phi3-74m", "Full", 2, 128, zero=1),
+    Case("phi3-74m", "Full", 2, 128, zero=2),
+    Case("phi3-74m", "Full", 2, 128, zero=3),
+    Case("phi3-74m", "LoRA r16", 4, 128, zero=3),
 )
 
 
@@ -132,20 +211,19 @@ def estimated(case: Case) -> MemoryEstimate:
     work = Workload(
         batch_size=case.batch,
         sequence_length=case.length,
-        labelled_share=ANSWER_SHARE,
+        labelled_share=case.lesson.answer,
         accumulation=case.accumulation,
         autocast=spec.training.precision is Precision.BF16,
     )
-    return estimate_memory(architecture(case.model), spec.technique, work)
+    return estimate_memory(architecture(case.model), spec.technique, work, sharding_of(spec))
 
 
 def point(case: Case, measured: int) -> Point:
     """A configuration as the report needs it."""
     memory = estimated(case)
-    precision = case.precision + (f", {case.accumulation} passes a step" if case.accumulation > 1 else "")
     states = memory.weights + memory.adapter + memory.optimizer + memory.workspace
     sizes = (memory.total, measured, memory.transient, states)
-    return Point(case.model, case.label, case.batch, case.length, precision, *sizes)
+    return Point(case.model, case.label, case.batch, case.length, case.manner, *sizes)
 
 
 def spec_of(case: Case, folder: Path) -> dict[str, Any]:
@@ -154,13 +232,14 @@ def spec_of(case: Case, folder: Path) -> dict[str, Any]:
         "model": {"preset": case.model}
         if case.model not in MODELS
         else {"uri": f"file://{folder}/models/{case.model}"},
-        "task": "TextGeneration",
+        "task": case.lesson.task,
         "dataset": {
             "train": {"uri": f"file://{folder}/train.jsonl"},
             "evaluation": {"uri": f"file://{folder}/evaluation.jsonl"},
-            "format": "PromptCompletion",
+            "format": case.lesson.format,
         },
         "technique": case.technique,
+        "distribution": case.distribution,
         "training": {
             "maxSteps": STEPS,
             "batchSize": case.batch,
@@ -177,11 +256,8 @@ def rows(case: Case, count: int) -> Iterator[str]:
     """Rows of exactly the case's length (the tokenizer adds the end of the text)."""
     draw = random.Random(0)
     words = [f"w{number}" for number in range(4, MODELS[case.model]["vocab"])] if case.model in MODELS else TINY_WORDS
-    answer = int(case.length * ANSWER_SHARE)
-    for _ in range(count):
-        chosen = draw.choices(words, k=case.length - 1)
-        prompt, completion = chosen[: case.length - answer], chosen[case.length - answer :]
-        yield json.dumps({"prompt": "".join(map(_spaced, prompt)), "completion": "".join(map(_spaced, completion))})
+    for number in range(count):
+        yield json.dumps(case.lesson.row(draw.choices(words, k=case.length - 1), number))
 
 
 def _spaced(word: str) -> str:
@@ -205,7 +281,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
         subprocess.run(command, check=True)
     (place / "models").unlink(missing_ok=True)
     (place / "models").symlink_to(folder / "models")
-    rows_of_step = case.batch * case.accumulation
+    rows_of_step = case.batch * case.accumulation * case.processes
     evaluation = max(1, EVALUATION_TOKENS // case.length)
     (place / "train.jsonl").write_text("\n".join(rows(case, STEPS * rows_of_step)))
     (place / "evaluation.jsonl").write_text("\n".join(rows(case, evaluation)))
@@ -226,7 +302,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def run_stage(stage: str, place: Path) -> int:
-    """Run a stage as a process; its peak resident memory in bytes."""
+    """Run a stage as a process; its peak resident memory in bytes, or that of the largest process that it starts."""
     own = {"TUNESMITH_TERMINATION_LOG": str(place / "termination.json"), "TUNESMITH_PROGRESS_PORT": "0"}
     environment = {**os.environ, "TUNESMITH_MODELS": str(ROOT / "examples/models"), **own}
     command = [sys.executable, "-m", "tunesmith_trainer", stage, "--config", str(place / "job.json")]

@@ -28,22 +28,31 @@ def evaluation_problems(
     """What of a job's evaluation would never be looked at, a sentence each; arguments as of `unmeasured_gates`."""
     found = unmeasured_gates(spec, kind, format_)
     notation = spec.evaluation.generation.notation
-    kinds = {known: row.metrics for known, row in TASKS[spec.task].items() if kind in {None, known}}
+    kinds = _measured(spec, kind)
     if notation is not None and kinds and not any(Metric.PARSE_RATE in metrics for metrics in kinds.values()):
-        whose = f"task {spec.task}" if kind is None else f"task {spec.task} of {kind} models"
         found.append(
-            f"spec.evaluation.generation.notation: {notation} is not looked for: {whose} writes no notation;"
-            " leave it out, or use task TextGeneration"
+            f"spec.evaluation.generation.notation: {notation} is not looked for: {_whose(spec, kind)} writes no"
+            " notation; leave it out, or use task TextGeneration"
         )
     return found
 
 
+def _measured(spec: FineTuneJobSpec, kind: ModelKind | None) -> dict[ModelKind, tuple[Metric, ...]]:
+    """The metrics of the job's task by kind of model, as far as the kind may be the base model's."""
+    return {known: row.metrics for known, row in TASKS[spec.task].items() if kind in {None, known}}
+
+
+def _whose(spec: FineTuneJobSpec, kind: ModelKind | None) -> str:
+    return f"task {spec.task}" if kind is None else f"task {spec.task} of {kind} models"
+
+
 def _why_unmeasured(metric: Metric, spec: FineTuneJobSpec, kind: ModelKind | None, layout: DataFormat) -> str:
-    kinds = {known: row.metrics for known, row in TASKS[spec.task].items() if kind in {None, known}}
+    kinds = _measured(spec, kind)
     able = [known for known, metrics in kinds.items() if metric in metrics]
     if kinds and not able:
-        whose = f"task {spec.task}" if kind is None else f"task {spec.task} of {kind} models"
-        return f"{whose} has {', '.join(dict.fromkeys(one for metrics in kinds.values() for one in metrics))}"
+        return (
+            f"{_whose(spec, kind)} has {', '.join(dict.fromkeys(one for metrics in kinds.values() for one in metrics))}"
+        )
     # An encoder answers every row by its outputs; the others are asked to write, row by row.
     return "" if ModelKind.ENCODER in able or not METRICS[metric].generated else _why_unwritten(metric, spec, layout)
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from tunesmith_api import ComputePoolSpec
+from tunesmith_operator.finetunejob.manifests import stage_name
 from tunesmith_operator.kinds import FINETUNEJOB, JOB, Body
 from tunesmith_operator.modelendpoint.manifests import server_name
 from tunesmith_operator.plans import Children, Key, child_name, controlled_by
@@ -45,7 +46,7 @@ def _pool(body: Body) -> Pool | None:
 
 def _controls(key: Key, pod: PodFacts) -> bool:
     if key.kind == FINETUNEJOB.name:
-        return pod.controller == f"{JOB.name}/{key.name}-{pod.stage}"
+        return pod.controller == f"{JOB.name}/{stage_name(key.name, pod.stage)}"
     return pod.controller.startswith(f"ReplicaSet/{server_name(key.name)}-")
 
 

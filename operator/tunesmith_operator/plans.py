@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tunesmith_api import Reason
+from tunesmith_operator.conditions import Conditions
 from tunesmith_operator.errors import InvalidError, NameConflictError, RefusedError
 from tunesmith_operator.kinds import Body
 
@@ -30,11 +31,11 @@ Children = Mapping[ChildName, Body]
 
 @dataclass(frozen=True)
 class Trouble:
-    """What went wrong while the children of a plan were brought.
+    """What keeps an object from being what its spec asks.
 
     Attributes:
-        reason: WaitingForCapacity passes by itself; NameConflict, InvalidSpec and Refused need a person.
-        message: what the API server said.
+        reason: WaitingForCapacity passes by itself; the others need a person.
+        message: what is wrong, and the way out where one is known.
     """
 
     reason: Reason
@@ -50,10 +51,10 @@ class Trouble:
         is_quota = "exceeded quota" in str(error)
         return cls(Reason.WAITING_FOR_CAPACITY if is_quota else Reason.REFUSED, str(error))
 
-    @property
-    def passes(self) -> bool:
-        """Whether it ends without a person."""
-        return self.reason is Reason.WAITING_FOR_CAPACITY
+    def show(self, conditions: Conditions) -> None:
+        """Tell it in an object's conditions."""
+        tell = conditions.progressing if self.reason is Reason.WAITING_FOR_CAPACITY else conditions.stalled
+        tell(self.reason, self.message)
 
 
 @dataclass(frozen=True)

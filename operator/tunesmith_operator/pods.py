@@ -68,6 +68,12 @@ class PodFacts:
         """Whether its container will not run any more."""
         return self.phase in {"Succeeded", "Failed"} or self.exit_code is not None
 
+    @property
+    def overrun(self) -> str:
+        """What befell its container when the kernel killed it for its memory."""
+        limit = f" of {self.memory_limit}" if self.memory_limit else ""
+        return f"used more memory than its limit{limit} and was killed (OOMKilled)."
+
 
 def pod_facts(body: Mapping[str, Any]) -> PodFacts:
     """The facts of a Pod object."""

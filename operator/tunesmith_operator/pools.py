@@ -10,6 +10,7 @@ from tunesmith_api import ComputePoolSpec, Reason
 from tunesmith_api.computepool import Toleration
 from tunesmith_api.enums import PoolClass
 from tunesmith_api.quantity import format_bytes, parse_quantity
+from tunesmith_operator.plans import Trouble
 
 #: Name of the pool that is there when nobody has made one: every schedulable node, as CPU.
 IMPLICIT_POOL = "default"
@@ -170,14 +171,6 @@ def _size(one: Resources) -> tuple[int, int, Decimal]:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """Why no pool was chosen."""
-
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True)
 class Demand:
     """What a workload asks of one pool.
 
@@ -201,7 +194,7 @@ def place_of_side_work(pool: Pool) -> Pool:
     return Pool(_ANYWHERE) if pool.device is not None else pool
 
 
-def choose(landscape: Landscape, name: str | None, wanted: PoolClass | None, need: Need) -> Pool | Diagnosis:
+def choose(landscape: Landscape, name: str | None, wanted: PoolClass | None, need: Need) -> Pool | Trouble:
     """The pool for a workload.
 
     Args:
@@ -224,11 +217,11 @@ def choose(landscape: Landscape, name: str | None, wanted: PoolClass | None, nee
         asked = f"a pool of class {wanted}" if wanted else "a pool"
     if not candidates:
         listed = ", ".join(f"{pool.name} ({pool.spec.device_class})" for pool in offered)
-        return Diagnosis(Reason.POOL_NOT_FOUND, f"{asked} was asked for and does not exist; there are: {listed}")
+        return Trouble(Reason.POOL_NOT_FOUND, f"{asked} was asked for and does not exist; there are: {listed}")
     fitting = [pool for pool in candidates if _fits(landscape, pool, need(pool))]
     if fitting:
         return min(fitting, key=_preference)
-    return Diagnosis(Reason.NO_POOL_FITS, _explain(landscape, candidates, need))
+    return Trouble(Reason.NO_POOL_FITS, _explain(landscape, candidates, need))
 
 
 def _fits(landscape: Landscape, pool: Pool, demand: Demand) -> bool:
@@ -256,9 +249,9 @@ def _explain(landscape: Landscape, candidates: Sequence[Pool], need: Need) -> st
 
 
 def _shortage(landscape: Landscape, pool: Pool, demand: Demand) -> str:
-    members = landscape.members(pool)
     if _holds_pods(landscape, pool, demand):
         return _side_shortage(landscape, pool, demand.side)
+    members = landscape.members(pool)
     have = f"its largest node has {largest(members, pool.device)}" if members else "it has no schedulable node"
     asked = f"{demand.each} on one node"
     if demand.pods > 1:

@@ -8,7 +8,8 @@ import pytest
 
 from tunesmith_api import Reason
 from tunesmith_api.enums import PoolClass
-from tunesmith_operator.pools import Demand, Diagnosis, Landscape, NodeFacts, Pool, Resources, choose
+from tunesmith_operator.plans import Trouble
+from tunesmith_operator.pools import Demand, Landscape, NodeFacts, Pool, Resources, choose
 
 GPU = "nvidia.com/gpu"
 NodeMaker = Callable[..., NodeFacts]
@@ -67,7 +68,7 @@ def test_the_cheaper_pool_wins(node: NodeMaker, pool: PoolMaker) -> None:
 def test_unknown_pool_lists_the_others(three: Landscape) -> None:
     """A pool that does not exist is a diagnosis that names those that do."""
     found = choose(three, "tpu", None, _need)
-    assert isinstance(found, Diagnosis)
+    assert isinstance(found, Trouble)
     assert found.reason is Reason.POOL_NOT_FOUND
     assert all(name in found.message for name in ("'tpu'", "cpu (CPU)", "gpu (GPU)", "fpga (FPGA)"))
 
@@ -79,7 +80,7 @@ def test_a_pool_that_can_never_fit_is_diagnosed(three: Landscape) -> None:
         return Demand(Resources(Decimal(2), 2**40 if pool.device else 2**30, 1 if pool.device else 0))
 
     found = choose(three, "gpu", None, much)
-    assert isinstance(found, Diagnosis)
+    assert isinstance(found, Trouble)
     assert found.reason is Reason.NO_POOL_FITS
     assert "2 CPU, 1048576Mi memory, 1 device" in found.message
     assert "8 CPU, 32768Mi memory, 4 devices" in found.message
@@ -141,7 +142,7 @@ def test_a_pool_holds_all_workers_or_none(node: NodeMaker, pool: PoolMaker, pods
     gpu = pool("gpu", **{"class": "GPU", "device": {"resource": GPU}})
     found = choose(Landscape((gpu,), nodes), "gpu", None, lambda one: replace(_need(one), pods=pods))
     assert isinstance(found, Pool) is fits
-    if isinstance(found, Diagnosis):
+    if isinstance(found, Trouble):
         assert found.reason is Reason.NO_POOL_FITS
         assert "5 pods of 2 CPU, 1024Mi memory, 1 device each" in found.message
         assert "its 3 nodes hold 4 such pods" in found.message
@@ -157,7 +158,7 @@ def test_a_pool_holds_all_workers_or_none(node: NodeMaker, pool: PoolMaker, pods
 def test_work_without_a_device_needs_room_too(three: Landscape, name: str, said: str) -> None:
     """A pool that holds the training, but whose job could never be exported, is refused before anything is spent."""
     found = choose(three, name, None, lambda one: replace(_need(one), side=Resources(Decimal("0.25"), 2**36)))
-    assert isinstance(found, Diagnosis)
+    assert isinstance(found, Trouble)
     assert found.reason is Reason.NO_POOL_FITS
     assert said in found.message
     assert "has room for the training" in found.message
@@ -169,5 +170,5 @@ def test_work_without_a_device_stays_off_tainted_nodes(node: NodeMaker, pool: Po
     gpu = pool("gpu", **{"class": "GPU", "device": {"resource": GPU}}, tolerations=[{"key": GPU, "operator": "Exists"}])
     only = Landscape((gpu,), (node("g", devices={GPU: "4"}, taints=(taint,)),))
     found = choose(only, "gpu", None, lambda one: replace(_need(one), side=Resources(Decimal("0.25"), 2**30)))
-    assert isinstance(found, Diagnosis)
+    assert isinstance(found, Trouble)
     assert "and there is none" in found.message

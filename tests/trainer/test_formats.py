@@ -1,6 +1,7 @@
 """The table of formats: recognised, converted, refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -313,8 +314,9 @@ def test_the_contract_knows_the_columns_of_every_format() -> None:
     }
 
 
-def test_a_column_that_the_detected_format_has_not_is_refused(tmp_path) -> None:
+@pytest.mark.parametrize("asked", [DataFormat.AUTO, DataFormat.MESSAGES])
+def test_a_column_that_the_format_has_not_is_refused(asked: DataFormat, tmp_path: Path) -> None:
     """A name in `dataset.columns` that nobody reads is told with the format's own."""
-    request = Request("spec.dataset.train", tmp_path, Split.TRAIN, Task.CHAT, columns=Columns(label="intent"))
+    request = Request("spec.dataset.train", tmp_path, Split.TRAIN, Task.CHAT, asked, Columns(label="intent"))
     with pytest.raises(BadConfigError, match=r"columns.label: 'intent' is not read: rows of format Messages have"):
         choose_format([{"messages": MESSAGES}], request)

@@ -1,17 +1,16 @@
 """Every row of the technique table has the same properties, as in PEFT's own tests."""
 
-import sys
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import peft
 import pytest
 import torch
+from technique_runs import STEPS, base_of, logits_of, spec_of, start, train, trainer_of
+from tiny_models import FAMILIES, make_tiny
 
-from tunesmith_api.enums import Precision
 from tunesmith_api.families import HEADS
-from tunesmith_api.finetunejob import GenerationSpec, TechniqueSpec, TrainingSpec
+from tunesmith_api.finetunejob import GenerationSpec
 from tunesmith_api.tasks import model_kind
 from tunesmith_api.techniques import TECHNIQUES, quantization_of, technique_of, trained_parameters
 from tunesmith_trainer.adalora import kept_ranks
@@ -20,18 +19,12 @@ from tunesmith_trainer.completion import CompletionRecipe
 from tunesmith_trainer.encode import IGNORED, EncodedRow
 from tunesmith_trainer.errors import BadConfigError
 from tunesmith_trainer.evaluate import Evaluator
-from tunesmith_trainer.loop import LoopPlan, TuningTrainer
 from tunesmith_trainer.loss import collate, completion_loss
 from tunesmith_trainer.model import load_base
 from tunesmith_trainer.optimizers import optimizer_for
-from tunesmith_trainer.precision import Device
-from tunesmith_trainer.quantized import quantization_config
 from tunesmith_trainer.tokenizer import load_tokenizer
 from tunesmith_trainer.torch_model import TorchModel
 from tunesmith_trainer.tuned import count_parameters, load_trained, load_tuned, merged, save_tuned
-
-sys.path.insert(0, str(Path(__file__).parent))
-from tiny_models import FAMILIES, make_tiny
 
 pytestmark = [
     pytest.mark.torch,
@@ -40,10 +33,6 @@ pytestmark = [
 ]
 
 MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
-CPU = Device("cpu", bf16=False)
-STEPS = 8
-#: A tiny model needs larger steps than those of a real one, which the table's learning rates are for.
-HASTE = 5
 
 
 def make_rows():
@@ -59,140 +48,64 @@ def make_rows():
 ROWS = make_rows()
 
 
-def spec_of(name):
-    """The technique spec of a row's example."""
-    return TechniqueSpec.model_validate(TECHNIQUES[name].example)
-
-
-def base_for(asked):
-    """The base model as the technique trains on it."""
-    quantization = quantization_of(asked)
-    return load_base(MODEL, quantization=quantization and quantization_config(quantization, Precision.FP32))
-
-
-def start(asked):
-    """A freshly adapted model, the same each time."""
-    base = base_for(asked)
-    torch.manual_seed(1)
-    return adapt(base, Adaptation(asked, total_steps=STEPS))
-
-
-def trainer_of(model, asked, folder):
-    """The trainer of eight steps with a checkpoint after the fourth."""
-    rate = technique_of(asked).learning_rate * HASTE
-    spec = TrainingSpec(batch_size=4, learning_rate=rate, checkpoint_every_steps=STEPS // 2, warmup_fraction=0)
-    plan = LoopPlan(spec, STEPS, Precision.FP32, CPU, folder, asked)
-    evaluator = Evaluator(ROWS[:2], load_tokenizer(MODEL), GenerationSpec(), frozenset({0}), 512)
-    trainer = TuningTrainer(model, plan, ROWS, CompletionRecipe("test", MODEL, evaluator))
-    trainer.watch(Board(), Calm())
-    return trainer
-
-
-class Board:
-    """A progress board that nobody reads."""
-
-    latest = type("Latest", (), {"step": 0, "total_steps": 0, "loss": 0.0})
-
-    def start(self):
-        """Nothing to do."""
-
-    def reach(self, *_):
-        """Nothing to do."""
-
-    def advance(self, *_):
-        """Nothing to do."""
-
-
-class Calm:
-    """No SIGTERM."""
-
-    requested = False
-
-
-def weights_of(model):
-    """A copy of every weight by its name."""
-    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
-
-
-@torch.no_grad()
-def logits_of(model):
-    """Logits of two rows."""
-    batch = collate(ROWS[:1])
-    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-
-
-@torch.no_grad()
-def loss_of(model):
-    """The loss on all rows."""
-    return completion_loss(model.eval(), collate(ROWS)).item()
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A technique before and after eight steps."""
-
-    asked: TechniqueSpec
-    model: Any
-    start: dict[str, torch.Tensor]
-    first_loss: float
-    folder: Path
+@cache
+def recipe():
+    """The recipe of a chat on the example's Phi-3."""
+    return CompletionRecipe(
+        "test", MODEL, Evaluator(ROWS, load_tokenizer(MODEL), GenerationSpec(), frozenset({0}), 512)
+    )
 
 
 @pytest.fixture(scope="module", params=list(TECHNIQUES))
 def trained(request, tmp_path_factory):
     """Each row of the table, trained."""
-    asked, folder = spec_of(request.param), tmp_path_factory.mktemp("run")
-    model = start(asked)
-    before, first = weights_of(model), loss_of(model)
-    trainer_of(model, asked, folder).train()
-    return Trained(asked, model.eval(), before, first, folder)
+    return train(spec_of(request.param), recipe(), tmp_path_factory.mktemp("run"))
 
 
 def test_the_loss_falls(trained):
     """Eight steps on eight rows lower the loss on them."""
-    assert loss_of(trained.model) < trained.first_loss
+    assert recipe().mean_loss(trained.model) < trained.first_loss
 
 
 def test_only_declared_weights_change(trained):
     """What asks for no gradient is the same to the last bit, and most of what asks for one has moved."""
-    now = dict(trained.model.named_parameters())
-    moved = {name for name, weight in now.items() if not torch.equal(weight, trained.start[name])}
-    declared = {name for name, weight in now.items() if weight.requires_grad}
-    assert moved <= declared
-    assert len(moved) > len(declared) / 2
+    assert trained.moved <= trained.declared
+    assert len(trained.moved) > len(trained.declared) / 2
 
 
 def test_the_trained_parameters_are_the_documented_ones(trained):
     """The table's formula gives the number that asks for gradients."""
     counted, _ = count_parameters(trained.model)
-    assert counted == trained_parameters(trained.asked, shapes_of(base_for(trained.asked)))
+    assert counted == trained_parameters(trained.asked, shapes_of(base_of(recipe(), trained.asked)))
 
 
 def test_saved_and_loaded_it_says_the_same(trained, tmp_path):
     """The result, loaded on a fresh base, has the same logits."""
     save_tuned(trained.model, tmp_path)
-    loaded = load_tuned(base_for(trained.asked), tmp_path)
-    torch.testing.assert_close(logits_of(loaded), logits_of(trained.model), rtol=0, atol=2e-5)
+    loaded = load_tuned(base_of(recipe(), trained.asked), tmp_path)
+    torch.testing.assert_close(logits_of(recipe(), loaded), logits_of(recipe(), trained.model), rtol=0, atol=2e-5)
 
 
 def test_merged_it_says_the_same(trained, tmp_path):
     """Merged into the full-precision base, it is a plain model with the same logits as unmerged on that base."""
     save_tuned(trained.model, tmp_path)
     loaded = load_tuned(load_base(MODEL), tmp_path)
-    unmerged = logits_of(loaded)
+    unmerged = logits_of(recipe(), loaded)
     if not technique_of(trained.asked).merges:
         with pytest.raises(AttributeError):
             merged(loaded)
         return
     plain = merged(loaded)
     assert not isinstance(plain, peft.PeftModel)
-    torch.testing.assert_close(logits_of(plain), unmerged, rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits_of(recipe(), plain), unmerged, rtol=0, atol=1e-4)
 
 
 def test_a_resumed_run_is_exact(trained, tmp_path):
     """From the checkpoint in the middle, the last weights are the same to the last bit."""
-    model = start(trained.asked)
-    trainer_of(model, trained.asked, tmp_path).train(resume_from_checkpoint=str(trained.folder / "checkpoint-4"))
+    model = start(recipe(), trained.asked)
+    trainer_of(model, trained.asked, recipe(), tmp_path).train(
+        resume_from_checkpoint=str(trained.folder / "checkpoint-4")
+    )
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             assert torch.equal(weight, trained.model.get_parameter(name)), name
@@ -200,8 +113,8 @@ def test_a_resumed_run_is_exact(trained, tmp_path):
 
 def test_the_last_checkpoint_is_the_result(trained):
     """A run that was killed after its last step needs no more training."""
-    loaded = load_trained(start(trained.asked), trained.folder / f"checkpoint-{STEPS}").eval()
-    torch.testing.assert_close(logits_of(loaded), logits_of(trained.model), rtol=0, atol=1e-6)
+    loaded = load_trained(start(recipe(), trained.asked), trained.folder / f"checkpoint-{STEPS}").eval()
+    torch.testing.assert_close(logits_of(recipe(), loaded), logits_of(recipe(), trained.model), rtol=0, atol=1e-6)
 
 
 PROMPTS = [name for name, row in TECHNIQUES.items() if not row.merges]
@@ -230,8 +143,8 @@ def test_the_rank_of_adalora_shrinks(trained, tmp_path):
 def test_lora_plus_has_two_learning_rates():
     """Matrix B learns sixteen times as fast as matrix A."""
     asked = spec_of("LoRA+")
-    model = start(asked)
-    trainer = trainer_of(model, asked, MODEL.parent)
+    model = start(recipe(), asked)
+    trainer = trainer_of(model, asked, recipe(), MODEL.parent)
     optimizer = optimizer_for(model, trainer.args, asked)
     rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
     for name, weight in model.named_parameters():
@@ -241,8 +154,8 @@ def test_lora_plus_has_two_learning_rates():
 
 def test_a_quantised_layer_has_gradients_after_an_evaluation():
     """An evaluation before the first step does not cut off the layers below the last one."""
-    model = start(spec_of("QLoRA"))
-    loss_of(model)
+    model = start(recipe(), spec_of("QLoRA"))
+    recipe().mean_loss(model)
     completion_loss(model.train(), collate(ROWS)).backward()
     silent = [name for name, weight in model.named_parameters() if "lora_B" in name and not weight.grad.abs().sum()]
     assert silent == []

@@ -14,6 +14,8 @@ from transformers import (
     RobertaForTokenClassification,
     T5Config,
     T5ForConditionalGeneration,
+    XLMRobertaConfig,
+    XLMRobertaForQuestionAnswering,
 )
 
 WIDTH, WORDS = 64, 320
@@ -54,6 +56,11 @@ def distilbert():
     return DistilBertForSequenceClassification(DistilBertConfig(num_labels=3, **shape))
 
 
+def xlm_roberta():
+    """An encoder with a head for both ends of an answer."""
+    return XLMRobertaForQuestionAnswering(XLMRobertaConfig(**_bert_shape() | {"num_labels": 2}))
+
+
 def t5():
     """An encoder-decoder with relative positions."""
     shape = {"d_model": WIDTH, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
@@ -65,15 +72,17 @@ def marian():
     widths = {"d_model": WIDTH, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128}
     depths = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
     ends = {"pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1, "forced_eos_token_id": 1}
-    return MarianMTModel(MarianConfig(vocab_size=WORDS, decoder_vocab_size=WORDS, **widths, **depths, **ends))
+    sizes = {"vocab_size": WORDS, "decoder_vocab_size": WORDS, "max_position_embeddings": 64}
+    return MarianMTModel(MarianConfig(**sizes, **widths, **depths, **ends))
 
 
-#: Maker and PEFT's name of the task, by `model_type`.
+#: Maker and PEFT's name of the task, by `model_type`; of questions PEFT's own model stays out (see `extraction`).
 FAMILIES = {
     "llama": (llama, "CAUSAL_LM"),
     "bert": (bert, "SEQ_CLS"),
     "roberta": (roberta, "TOKEN_CLS"),
     "distilbert": (distilbert, "SEQ_CLS"),
+    "xlm-roberta": (xlm_roberta, ""),
     "t5": (t5, "SEQ_2_SEQ_LM"),
     "marian": (marian, "SEQ_2_SEQ_LM"),
 }

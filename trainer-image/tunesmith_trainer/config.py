@@ -80,19 +80,6 @@ def refuse_unmeasured_gates(spec: FineTuneJobSpec, format_: DataFormat, kind: Mo
         raise BadConfigError("; ".join(problems))
 
 
-def refuse_for_kind(spec: FineTuneJobSpec, kind: ModelKind) -> None:
-    """Refuse what a kind of model cannot do, once the model is there to be looked at.
-
-    Raises:
-        BadConfigError: naming the fields.
-    """
-    problems = []
-    if kind is ModelKind.SEQ2SEQ and spec.technique.type is TechniqueType.QLORA:
-        problems.append("spec.technique.type: QLoRA is not built for encoder-decoder models; use LoRA or Full")
-    if problems:
-        raise BadConfigError("; ".join(problems))
-
-
 def lora_of(spec: FineTuneJobSpec) -> LoraSpec:
     """The LoRA settings of a job, with the defaults where it says nothing."""
     return spec.technique.lora or LoraSpec()

@@ -25,9 +25,9 @@ from tunesmith_trainer.encoder_model import (
     predict,
     reading_of,
 )
+from tunesmith_trainer.model import load_pretrained
 from tunesmith_trainer.parity import divergence
 from tunesmith_trainer.prepared import Prepared
-from tunesmith_trainer.quantized import keep_trainable
 from tunesmith_trainer.recipe import Batch, Measured
 from tunesmith_trainer.stages import Run
 from tunesmith_trainer.workspace import read_json
@@ -116,27 +116,17 @@ class EncoderRecipe:
 
     def load_base(self, device: str = "cpu", quantization: Any = None) -> Any:
         """The base model in fp32 or quantised; its head is its own when it fits the task, else new."""
-        if quantization is None:
-            return self._load(self.model_path).to(device)
-        stored = {"quantization_config": quantization, "device_map": {"": device}}
-        return keep_trainable(self._load(self.model_path, **stored))
+        return self._load(self.model_path, device, quantization)
 
-    def _load(self, folder: Path, **stored: Any) -> Any:
+    def _load(self, folder: Path, device: str = "cpu", quantization: Any = None) -> Any:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model, loaded = self.task.head.auto.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **self.task.options(),
-                **stored,
+            options = self.task.options()
+            model, missing = load_pretrained(
+                self.task.head.auto, folder, device, quantization, ignore_mismatched_sizes=True, **options
             )
-        note_new_layers(model, loaded["missing_keys"])
-        return model.eval()
+        note_new_layers(model, missing)
+        return model
 
     def collate(self, rows: Sequence[Any]) -> Batch:
         """A right-padded batch with the task's labels."""

@@ -7,7 +7,7 @@ from tunesmith_api import JobConfig
 from tunesmith_api.finetunejob import DatasetStatus, FineTuneJobSpec
 from tunesmith_api.tasks import model_kind
 from tunesmith_trainer import log
-from tunesmith_trainer.config import lora_of, refuse_for_kind, refuse_unmeasured_gates
+from tunesmith_trainer.config import lora_of, refuse_unmeasured_gates
 from tunesmith_trainer.fetch import Input, locate_data
 from tunesmith_trainer.making import EVALUATION, TRAIN, Job, Made, content_of, leaks, make_parts
 from tunesmith_trainer.model_files import ModelFiles, check_technique, locate_base_model, lora_targets, sequence_length
@@ -43,7 +43,6 @@ def prepare(run: Run, outcome: Outcome) -> None:
     files = locate_base_model(run.config, workspace)
     check_technique(files, spec)
     refuse_unserved(spec, files.path)
-    refuse_for_kind(spec, model_kind(files.config))
     refuse_unmeasured_gates(spec, spec.dataset.format, model_kind(files.config))
     limit = sequence_length(files, spec.training.max_sequence_length)
     sources = _locate(run.config, workspace)

@@ -107,9 +107,9 @@ def choose_format(rows: Sequence[Row], request: Request) -> DataFormat:
         BadDataError: no format fits them.
         BadConfigError: only a format of another task does, or the job names columns that the format has not.
     """
-    if request.asked is not DataFormat.AUTO:
-        return request.asked
-    found = detect_format(rows, request.columns, formats_of(request.task))
+    found: DataFormat | None = request.asked
+    if found is DataFormat.AUTO:
+        found = detect_format(rows, request.columns, formats_of(request.task))
     if found is not None:
         foreign = foreign_columns(request.columns, found)
         if foreign:

@@ -13,7 +13,6 @@ from tunesmith_api.enums import ExportPrecision
 from tunesmith_api.finetunejob import Parity
 from tunesmith_trainer.encode_seq2seq import Seq2SeqRow
 from tunesmith_trainer.encoded import read_encoded
-from tunesmith_trainer.errors import BadConfigError
 from tunesmith_trainer.evaluate import Evaluator
 from tunesmith_trainer.instructions import TASK_FILE, Instruction
 from tunesmith_trainer.model_folder import write_tokenizer
@@ -74,14 +73,8 @@ class Seq2SeqRecipe:
         return rows
 
     def load_base(self, device: str = "cpu", quantization: Any = None) -> Any:
-        """The base model in fp32.
-
-        Raises:
-            BadConfigError: it is to be quantised, which is for causal models.
-        """
-        if quantization is not None:
-            raise BadConfigError("spec.technique: encoder-decoder models are not quantised yet; use LoRA or Full")
-        return load_seq2seq(self.model_path, device)
+        """The base model in fp32 or quantised."""
+        return load_seq2seq(self.model_path, device, quantization)
 
     def collate(self, rows: Sequence[Seq2SeqRow]) -> Batch:
         """A right-padded batch of sources and targets."""

@@ -9,6 +9,7 @@ from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM
 
 from tunesmith_trainer.encode_seq2seq import Seq2SeqRow
+from tunesmith_trainer.model import load_pretrained
 from tunesmith_trainer.recipe import Batch
 from tunesmith_trainer.seq2seq_model import IGNORED, Floats, Integers, pad, shift
 
@@ -16,12 +17,9 @@ from tunesmith_trainer.seq2seq_model import IGNORED, Floats, Integers, pad, shif
 UNBOUNDED = 2**20
 
 
-def load_seq2seq(path: Path, device: str = "cpu", **options: Any) -> Any:
-    """The base model in fp32, from safetensors only; code of the repository is never run."""
-    model = AutoModelForSeq2SeqLM.from_pretrained(
-        path, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True, **options
-    )
-    return model.to(device).eval()
+def load_seq2seq(path: Path, device: str = "cpu", quantization: Any = None, **options: Any) -> Any:
+    """The base model; see `load_pretrained`."""
+    return load_pretrained(AutoModelForSeq2SeqLM, path, device, quantization, **options)[0]
 
 
 def longest_target(config: Any) -> int:

@@ -14,11 +14,12 @@ from tunesmith_operator.finetunejob.offers import has_own_memory, offer_of, offe
 from tunesmith_operator.finetunejob.sizing import Sizing, side_request, size_job, train_cpu, train_request
 from tunesmith_operator.finetunejob.validation import architecture_of
 from tunesmith_operator.kinds import Body
-from tunesmith_operator.pools import IMPLICIT_POOL, Demand, Diagnosis, Landscape, Pool, Resources, choose
+from tunesmith_operator.plans import Trouble
+from tunesmith_operator.pools import IMPLICIT_POOL, Demand, Landscape, Pool, Resources, choose
 from tunesmith_operator.settings import Images
 
 
-def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Images) -> Facts | Diagnosis:
+def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Images) -> Facts | Trouble:
     """The technique, the pool and the requests of a job, or why there is no pool.
 
     What was planned once stays, whatever happens to the pools: without its pool a job's running stage is followed to
@@ -28,10 +29,10 @@ def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Imag
     settled = settle(spec, architecture_of(spec), offers(spec, landscape), recorded=made.get("technique"))
     job = resolve(spec, settled)
     found = _planned_pool(made["pool"], landscape) if "pool" in made else _chosen_pool(job, settled, landscape)
-    obstacle = found if isinstance(found, Diagnosis) else None
+    obstacle = found if isinstance(found, Trouble) else None
     if obstacle is not None and "pool" not in made:
         return obstacle
-    pool = Pool(made["pool"]) if isinstance(found, Diagnosis) else found
+    pool = Pool(made["pool"]) if isinstance(found, Trouble) else found
     sizing = _sizing(job, pool)
     cpu, threads = train_cpu(spec, landscape.largest(pool), landscape.count(pool))
     memory = train_request(spec, sizing, device=False).memory_bytes
@@ -52,11 +53,11 @@ def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Imag
     )
 
 
-def _chosen_pool(job: FineTuneJobSpec, settled: Settled, landscape: Landscape) -> Pool | Diagnosis:
+def _chosen_pool(job: FineTuneJobSpec, settled: Settled, landscape: Landscape) -> Pool | Trouble:
     """The pool that Auto chose its technique for where its nodes have all that is needed, else the first that has."""
     wanted = None if job.compute.device_class is None else PoolClass(job.compute.device_class)
 
-    def choose_among(name: str | None) -> Pool | Diagnosis:
+    def choose_among(name: str | None) -> Pool | Trouble:
         return choose(landscape, name, wanted, lambda pool: _need(job, pool))
 
     if job.compute.pool is None and settled.pool is not None:
@@ -66,7 +67,7 @@ def _chosen_pool(job: FineTuneJobSpec, settled: Settled, landscape: Landscape) -
     return choose_among(job.compute.pool)
 
 
-def _planned_pool(name: str, landscape: Landscape) -> Pool | Diagnosis:
+def _planned_pool(name: str, landscape: Landscape) -> Pool | Trouble:
     if name == IMPLICIT_POOL and landscape.named(name) is None:
         return Pool(IMPLICIT_POOL)  # planned before somebody made the first pool
     return choose(replace(landscape, nodes=None), name, None, lambda _: Demand(Resources()))

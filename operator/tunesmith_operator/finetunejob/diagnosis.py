@@ -66,11 +66,10 @@ def _evicted(stage: str, pod: PodFacts) -> Diagnosis | None:
 def _out_of_memory(stage: str, pod: PodFacts) -> Diagnosis | None:
     if pod.exit_reason != "OOMKilled":
         return None
-    limit = f" of {pod.memory_limit}" if pod.memory_limit else ""
     field = "compute.resources.memory or lower training.batchSize" if stage == "train" else "the memory of its node"
     return Diagnosis(
         FailureCategory.OUT_OF_MEMORY,
-        f"The container of {stage} used more memory than its limit{limit} and was killed (OOMKilled).",
+        f"The container of {stage} {pod.overrun}",
         f"Raise {field}; a new FineTuneJob is needed, as the spec does not change.",
         exit_code=pod.exit_code,
     )

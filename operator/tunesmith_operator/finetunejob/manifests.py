@@ -14,7 +14,8 @@ from tunesmith_api.resource import STAGE_LABEL, owner_labels, owner_reference
 from tunesmith_operator.finetunejob.mounts import SECRETS_PATH, Mounts, volume_mounts, volumes, workspace_name
 from tunesmith_operator.finetunejob.sizing import SIDE_STAGE_CPU, Sizing
 from tunesmith_operator.kinds import Body
-from tunesmith_operator.pools import Diagnosis, Pool, format_cores
+from tunesmith_operator.plans import Trouble
+from tunesmith_operator.pools import Pool, format_cores, place_of_side_work
 from tunesmith_operator.security import container_security, pod_security
 from tunesmith_operator.settings import Images
 
@@ -55,7 +56,7 @@ class Facts:
     threads: int
     mounts: Mounts
     images: Images
-    obstacle: Diagnosis | None = None
+    obstacle: Trouble | None = None
 
     @property
     def name(self) -> str:
@@ -77,7 +78,7 @@ class Facts:
         return self.workers if stage is Stage.TRAIN else 1
 
 
-def stage_name(job: str, stage: Stage) -> str:
+def stage_name(job: str, stage: str) -> str:
     """Name of a stage's Job."""
     return f"{job}-{stage}"
 
@@ -187,13 +188,12 @@ def _pod_spec(facts: Facts, stage: Stage) -> dict[str, Any]:
 
 def placement(pool: Pool, *, on_device: bool) -> dict[str, Any]:
     """Node selector and tolerations; work without a device stays off the nodes of a pool that has devices."""
-    if pool.device is not None and not on_device:
-        return {}
+    spec = (pool if on_device else place_of_side_work(pool)).spec
     found: dict[str, Any] = {}
-    if pool.spec.node_selector:
-        found["nodeSelector"] = dict(pool.spec.node_selector)
-    if pool.spec.tolerations:
-        found["tolerations"] = [toleration.wire() for toleration in pool.spec.tolerations]
+    if spec.node_selector:
+        found["nodeSelector"] = dict(spec.node_selector)
+    if spec.tolerations:
+        found["tolerations"] = [toleration.wire() for toleration in spec.tolerations]
     return found
 
 

@@ -13,13 +13,12 @@ from tunesmith_api import ConditionType, FineTuneJobSpec, Reason
 from tunesmith_operator.finetunejob import ending, stages
 from tunesmith_operator.finetunejob.decision import decide, plan_status, spending_of
 from tunesmith_operator.finetunejob.manifests import Facts, config_map, workspace_claim
-from tunesmith_operator.finetunejob.planning import RECHECK_SECONDS, Observed, Planning
+from tunesmith_operator.finetunejob.planning import Observed, Planning
 from tunesmith_operator.finetunejob.rendezvous import name_problem
 from tunesmith_operator.finetunejob.status import Draft
 from tunesmith_operator.finetunejob.validation import find_problem
 from tunesmith_operator.kinds import Body
-from tunesmith_operator.plans import Plan
-from tunesmith_operator.pools import Diagnosis
+from tunesmith_operator.plans import Plan, Trouble
 from tunesmith_operator.settings import GangSettings, Images
 
 _GANGS = GangSettings()
@@ -54,9 +53,9 @@ def _plan(planning: Planning) -> Plan:
     if too_long:
         return planning.stalled(Reason.INVALID_SPEC, too_long)
     facts = decide(body, spec, planning.observed.landscape, planning.images)
-    if isinstance(facts, Diagnosis):
-        planning.wishes.append(RECHECK_SECONDS)
-        return planning.stalled(facts.reason, facts.message)
+    if isinstance(facts, Trouble):
+        planning.note(facts)
+        return planning.result()
     _note_plan(planning, facts)
     if not ending.deadline_exceeded(planning):
         if facts.obstacle is None:

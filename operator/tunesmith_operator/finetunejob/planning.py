@@ -88,12 +88,9 @@ class Planning:
         return self.result()
 
     def note(self, trouble: Trouble) -> None:
-        """Say what went wrong with the children, and look again."""
+        """Say what keeps the job from going on, and look again."""
         self.wishes.append(RECHECK_SECONDS)
-        if trouble.passes:
-            self.conditions.progressing(trouble.reason, trouble.message)
-        else:
-            self.conditions.stalled(trouble.reason, trouble.message)
+        trouble.show(self.conditions)
 
     def seconds_until(self, moment: str) -> float:
         """The time left until a time stamp; negative once it has passed."""

@@ -5,7 +5,6 @@ from tunesmith_operator.finetunejob import diagnosis as diagnoses
 from tunesmith_operator.finetunejob import rendezvous, retries, workers
 from tunesmith_operator.finetunejob.ending import follow_endpoint
 from tunesmith_operator.finetunejob.manifests import Facts, stage_job, stage_name
-from tunesmith_operator.finetunejob.mounts import secrets_of
 from tunesmith_operator.finetunejob.planning import RECHECK_SECONDS, Planning, condition_of
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.plans import ChildName
@@ -54,8 +53,7 @@ def _start(planning: Planning, facts: Facts, stage: Stage) -> None:
     if planning.spec.suspend:
         conditions.paused(f"spec.suspend is true; {stage} starts when it is set back.")
     elif facts.obstacle is not None:
-        planning.wishes.append(RECHECK_SECONDS)
-        conditions.stalled(facts.obstacle.reason, facts.obstacle.message)
+        planning.note(facts.obstacle)
     elif observed.missing_input:
         planning.wishes.append(RECHECK_SECONDS)
         conditions.stalled(Reason.INPUT_NOT_FOUND, observed.missing_input)
@@ -93,7 +91,7 @@ def _run(planning: Planning, facts: Facts, stage: Stage, job: Body) -> None:
     if len(pods) == wanted and all(pod.phase != "Pending" for pod in pods):
         _note_running(planning, stage, pods)
         return
-    message = _note_pending(planning, stage, pods, wanted)
+    message = _note_pending(planning, facts, stage, pods)
     if 0 < sum(pod.has_node for pod in pods) < wanted:
         _give_way_in_time(planning, stage, job, pods, message)
 
@@ -108,9 +106,9 @@ def _note_running(planning: Planning, stage: Stage, pods: tuple[PodFacts, ...]) 
         planning.draft.status["progress"] = dict(planning.observed.progress)
 
 
-def _note_pending(planning: Planning, stage: Stage, pods: tuple[PodFacts, ...], wanted: int) -> str:
+def _note_pending(planning: Planning, facts: Facts, stage: Stage, pods: tuple[PodFacts, ...]) -> str:
     """Say why not all pods of a stage run, with a way out where one is known; the reason alone."""
-    placed = sum(pod.has_node for pod in pods)
+    placed, wanted = sum(pod.has_node for pod in pods), facts.workers_of(stage)
     troubles = filter(None, (diagnoses.not_starting(stage, pod) for pod in pods))
     found = min(troubles, key=lambda one: one.category is not FailureCategory.UNSCHEDULABLE, default=None)
     reason, message = Reason.PENDING, f"{stage} is being started."
@@ -119,8 +117,8 @@ def _note_pending(planning: Planning, stage: Stage, pods: tuple[PodFacts, ...], 
         reason, message = Reason.WAITING_FOR_CAPACITY, f"{stage}: {share}{found.message}"
     elif found is not None:
         message = found.message
-    elif _is_slow(planning, pods):
-        message = f"{stage} does not start: {_slow_start(planning, stage, pods)}"
+    elif slow := _slow_start(planning, facts, stage, pods):
+        message = slow
     elif wanted > 1:
         message = f"{stage} is being started: {placed} of {wanted} workers have a node."
     if found is not None:
@@ -130,22 +128,22 @@ def _note_pending(planning: Planning, stage: Stage, pods: tuple[PodFacts, ...], 
     return message
 
 
-def _is_slow(planning: Planning, pods: tuple[PodFacts, ...]) -> bool:
-    """Whether a pod with a node has waited for its container longer than images and volumes mostly take."""
-    waiting = [pod.created_at for pod in pods if pod.has_node and pod.phase == "Pending" and pod.created_at]
+def _slow_start(planning: Planning, facts: Facts, stage: Stage, pods: tuple[PodFacts, ...]) -> str:
+    """A hint once a pod with a node has waited for its container longer than images and volumes mostly take."""
+    waiting = [pod for pod in pods if pod.has_node and pod.phase == "Pending" and pod.created_at]
     if not waiting:
-        return False
-    left = planning.seconds_until(min(waiting)) + SLOW_START_SECONDS
+        return ""
+    first = min(waiting, key=lambda pod: pod.created_at)
+    left = planning.seconds_until(first.created_at) + SLOW_START_SECONDS
     if left > 0:
         planning.wishes.append(left)
-    return left <= 0
-
-
-def _slow_start(planning: Planning, stage: Stage, pods: tuple[PodFacts, ...]) -> str:
-    name = next(pod.name for pod in pods if pod.has_node and pod.phase == "Pending")
-    secrets = ", ".join(secrets_of(planning.spec)[stage])
+        return ""
+    secrets = ", ".join(facts.mounts.secrets[stage])
     mounted = f" It mounts the Secrets {secrets}, which must exist." if secrets else ""
-    return f"pod {name} waits for its volumes or its image; `kubectl describe pod {name}` says more.{mounted}"
+    return (
+        f"{stage} does not start: pod {first.name} waits for its volumes or its image;"
+        f" `kubectl describe pod {first.name}` says more.{mounted}"
+    )
 
 
 def _give_way_in_time(planning: Planning, stage: Stage, job: Body, pods: tuple[PodFacts, ...], message: str) -> None:

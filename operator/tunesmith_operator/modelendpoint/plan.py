@@ -37,7 +37,7 @@ from tunesmith_operator.modelendpoint.manifests import (
 from tunesmith_operator.modelendpoint.source import Served, Waiting, find_model
 from tunesmith_operator.plans import ChildName, Children, Plan, Trouble, child_name
 from tunesmith_operator.pods import PodFacts
-from tunesmith_operator.pools import Demand, Diagnosis, Landscape, Pool, choose
+from tunesmith_operator.pools import Demand, Landscape, Pool, choose
 from tunesmith_operator.settings import Images
 
 #: How often a missing claim or a pool without room is looked at again.
@@ -71,14 +71,6 @@ class Observed:
     trouble: Trouble | None = None
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why an endpoint cannot be brought up as it is."""
-
-    reason: Reason
-    message: str
-
-
 def plan(body: Body, observed: Observed, now: datetime, images: Images) -> Plan:
     """What is to be done about a ModelEndpoint that the API server has as `body`."""
     if "deletionTimestamp" in body["metadata"]:
@@ -86,11 +78,8 @@ def plan(body: Body, observed: Observed, now: datetime, images: Images) -> Plan:
     status = deepcopy(body.get("status", {}))
     conditions = Conditions.of(status, body["metadata"]["generation"], now)
     found = _examine(body, observed, images)
-    if isinstance(found, Problem):
-        if found.reason is Reason.WAITING_FOR_CAPACITY:
-            conditions.progressing(found.reason, found.message)
-        else:
-            conditions.stalled(found.reason, found.message)
+    if isinstance(found, Trouble):
+        found.show(conditions)
         conditions.set(ConditionType.SERVING, status=_answers(observed), reason=found.reason, message=found.message)
         return Plan(_wire(body, status, conditions, observed), requeue_after=RECHECK_SECONDS)
     if isinstance(found, Waiting):
@@ -117,15 +106,15 @@ def plan(body: Body, observed: Observed, now: datetime, images: Images) -> Plan:
     )
 
 
-def _examine(body: Body, observed: Observed, images: Images) -> Facts | Problem | Waiting:
+def _examine(body: Body, observed: Observed, images: Images) -> Facts | Trouble | Waiting:
     try:
         spec = ModelEndpointSpec.model_validate(body["spec"])
         problem = _problem(spec, observed)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        return Problem(Reason.INVALID_SPEC, f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        return Trouble(Reason.INVALID_SPEC, f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']}")
     except UriError as error:
-        return Problem(Reason.INVALID_SPEC, f"spec.source.uri: {error}")
+        return Trouble(Reason.INVALID_SPEC, f"spec.source.uri: {error}")
     if problem is not None:
         return problem
     model = find_model(spec, observed.jobs)
@@ -134,7 +123,7 @@ def _examine(body: Body, observed: Observed, images: Images) -> Facts | Problem 
     return _place(body, spec, model, observed, images)
 
 
-def _problem(spec: ModelEndpointSpec, observed: Observed) -> Problem | None:
+def _problem(spec: ModelEndpointSpec, observed: Observed) -> Trouble | None:
     if spec.source.uri is not None:
         parse_uri(spec.source.uri)
     unsupported = "; ".join(map(str, unsupported_endpoint_fields(spec)))
@@ -143,24 +132,21 @@ def _problem(spec: ModelEndpointSpec, observed: Observed) -> Problem | None:
         (Reason.NOT_SUPPORTED, unsupported),
         (Reason.INPUT_NOT_FOUND, missing if observed.missing_claim else ""),
     )
-    problem = next((Problem(reason, message) for reason, message in found if message), None)
-    if problem is None and observed.trouble is not None:
-        return Problem(observed.trouble.reason, observed.trouble.message)
-    return problem
+    return next((Trouble(reason, message) for reason, message in found if message), observed.trouble)
 
 
-def _place(body: Body, spec: ModelEndpointSpec, model: Served, observed: Observed, images: Images) -> Facts | Problem:
+def _place(body: Body, spec: ModelEndpointSpec, model: Served, observed: Observed, images: Images) -> Facts | Trouble:
     size = _model_bytes(model, observed.jobs)
     wanted, name, landscape = spec.compute.device_class, spec.compute.pool, observed.landscape
     present = _present_pool(body, observed)
     if name is None and wanted is None:
         wanted = PoolClass.CPU  # servers leave accelerators alone unless they are told otherwise
     if present is not None and name in {None, present.name} and wanted in {None, present.spec.device_class}:
-        pool: Pool | Diagnosis = present  # running servers do not move by themselves
+        pool: Pool | Trouble = present  # running servers do not move by themselves
     else:
         pool = choose(landscape, name, wanted, lambda one: Demand(needs(spec, size, one)))
-    if isinstance(pool, Diagnosis):
-        return Problem(pool.reason, pool.message)
+    if isinstance(pool, Trouble):
+        return pool
     live = _deployment(body, observed)
     return Facts(body, spec, model, size, pool, images, live["spec"].get("replicas") if live else None)
 
@@ -245,9 +231,8 @@ def _broken(pods: tuple[PodFacts, ...]) -> str:
 
 def _crash(pod: PodFacts) -> str:
     if "OOMKilled" in {pod.exit_reason, pod.last_exit_reason}:
-        limit = f" of {pod.memory_limit}" if pod.memory_limit else ""
         return (
-            f"its server used more memory than its limit{limit} and was killed (OOMKilled). "
+            f"its server {pod.overrun} "
             "Raise compute.resources.memory, or lower runtime.maxConcurrency or runtime.maxContext."
         )
     return f"{pod.waiting_reason}: {pod.waiting_message} {pod.last_exit_message[-WORDS_LIMIT:]}".strip()
