@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tunesmith_api.finetunejob import Scores
 from tunesmith_trainer.classification_rows import LabeledRow
+from tunesmith_trainer.encode import IGNORED
 from tunesmith_trainer.encoder_model import Floats
 from tunesmith_trainer.encoder_recipe import EncoderRecipe, Head, encoder_recipe
 from tunesmith_trainer.metrics_labels import accuracy, class_scores, confusion, macro_f1
@@ -51,7 +52,8 @@ class Classification:
     def loss(self, outputs: Sequence[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy, of one distribution over the classes or of one for each."""
         if self.multiple:
-            return functional.binary_cross_entropy_with_logits(outputs[0], labels, reduction="sum")
+            taught = labels != IGNORED
+            return functional.binary_cross_entropy_with_logits(outputs[0][taught], labels[taught], reduction="sum")
         return functional.cross_entropy(outputs[0], labels, reduction="sum")
 
     def logits(self, outputs: Sequence[Floats]) -> list[Floats]:

@@ -131,7 +131,7 @@ class TuningTrainer(Trainer):
             args=training_arguments(plan),
             train_dataset=_Rows(rows),
             eval_dataset=_Rows(recipe.evaluation),
-            data_collator=_Collator(recipe),
+            data_collator=BatchCollator(recipe),
         )
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the whole step's labels
         self.remove_callback(PrinterCallback)
@@ -213,27 +213,28 @@ class TuningTrainer(Trainer):
 
 
 #: A row, and whether it only fills a batch up.
-_Place = tuple[TokenRow, bool]
+Place = tuple[TokenRow, bool]
 
 
-class _Rows(torch.utils.data.Dataset[_Place]):
+class _Rows(torch.utils.data.Dataset[Place]):
     def __init__(self, rows: Sequence[TokenRow]) -> None:
         self._rows = rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, place: int) -> _Place:
+    def __getitem__(self, place: int) -> Place:
         return (self._rows[0], True) if place == BLANK else (self._rows[place], False)
 
 
-class _Collator:
+class BatchCollator:
     """Batches whose filling rows teach nothing."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
 
-    def __call__(self, places: Sequence[_Place]) -> Batch:
+    def __call__(self, places: Sequence[Place]) -> Batch:
+        """The rows' batch, with no labels where a row only fills."""
         batch = self._recipe.collate([row for row, _ in places])
         blank = torch.tensor([fills for _, fills in places])
         if blank.any():
