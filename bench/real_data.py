@@ -248,6 +248,7 @@ def main() -> None:
             rows, base, tuned = measure(case, sources, Path(folder))
         for metric in case.metrics:
             values = [f"{getattr(scores, metric):.4g}" for scores in (base, tuned)]
+            print(f"  {metric}: {' -> '.join(values)}", file=sys.stderr, flush=True)
             table.add_row(case.title, f"{rows:,}", str(case.held_out), metric, *values)
     Console().print(table)
 

@@ -209,6 +209,12 @@ class TechniqueSpec(Model):
             holds=lambda t: t.goal is None or t.type is TechniqueType.AUTO,
             field_path=".goal",
         ),
+        Rule(
+            cel="!has(self.goal) || !has(self.lora)",
+            message="technique.lora says what technique.goal would choose; leave one of them out",
+            holds=lambda t: t.goal is None or t.lora is None,
+            field_path=".goal",
+        ),
     )
 
     type: TechniqueType = TechniqueType.AUTO
@@ -310,6 +316,8 @@ class TrainingSpec(Model):
     """Forward passes per optimizer step."""
     max_sequence_length: Annotated[int, Field(ge=8, le=1_048_576)] | None = None
     """Longest row in tokens; the model's context, at most 2048, unless said otherwise."""
+    gradient_checkpointing: bool = False
+    """Work each layer's activations out again in the backward pass: much less memory for about a third more time."""
     precision: Precision = Precision.AUTO
     """Arithmetic of the training."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 42

@@ -118,6 +118,9 @@ def _distribution(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     elif spec.distribution.zero_stage == 3 and row.name not in _STAGE_3:
         why = "does not train, or was not tried, in parts"
         yield f"spec.distribution.zeroStage: {row.name} {why}; use zeroStage 2, LoRA or Full"
+    if spec.training.gradient_checkpointing and spec.distribution.zero_stage == 3:
+        why = "layers that are worked out again wait for weights that stage 3 has given back"
+        yield f"spec.training.gradientCheckpointing: with zeroStage 3 {why}; use zeroStage 2, or leave it out"
 
 
 def _early_stopping(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
@@ -147,6 +150,9 @@ def _context(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     tokens, length = options_of(spec.technique).get("num_virtual_tokens", 0), spec.training.max_sequence_length
     if length is not None and tokens >= length:
         yield f"{_CONFIG}.num_virtual_tokens: {tokens} is not below maxSequenceLength {length}"
+    if tokens and spec.training.gradient_checkpointing and row.name == "Prefix tuning":
+        why = "hands its tokens over as a cache, which layers that are worked out again do not read"
+        yield f"spec.training.gradientCheckpointing: Prefix tuning {why}; leave it out, or use LoRA"
     if row.name == "HRA" and options_of(spec.technique)["r"] % 2:
         yield f"{_CONFIG}.r: {options_of(spec.technique)['r']} is odd; use an even number of reflections"
 

@@ -12,7 +12,8 @@ for a task the metric of the base model and of the tuned one, for a goal the rat
 cell says so: of a task it speaks of the example's settings for a tiny model, of a goal `Auto` believes it.
 
 `python bench/scenarios.py --write` measures and writes this page: the tiny Phi-3 on the jobs below `examples/`, and for
-the goals {model} on 2 cores.
+the goals {model} on 2 cores. PEFT is LoKr of rank 16; DeepSpeed and ZeRO tune every weight by two processes that share
+the optimizer's states (stage 1), or weights and gradients too (stage 3).
 """
 
 

@@ -117,14 +117,16 @@ YES_BELOW: Mapping[Measure, float] = MappingProxyType(
 )
 
 _LORA = {"lora": {"rank": 16, "alpha": 32}}
+_LOKR = {"method": "LoKr", "config": {"r": 16, "alpha": 32}}
 
-#: What each approach changes in a job's spec. DeepSpeed is ZeRO's stage 1 (optimizer states shared), ZeRO its stage 3
+#: What each approach changes in a job's spec. PEFT stands for the methods beside LoRA by LoKr, which trains the fewest
+#: weights that still learn every task. DeepSpeed is ZeRO's stage 1 (optimizer states shared), ZeRO its stage 3
 #: (weights and gradients too); both tune every weight, which is what they are made for.
 CHANGES: Mapping[Approach, Mapping[str, Any]] = MappingProxyType(
     {
         Approach.LORA: {"technique": {"type": "LoRA", **_LORA}},
         Approach.QLORA: {"technique": {"type": "QLoRA", **_LORA}},
-        Approach.PEFT: {"technique": {"type": "PEFT", "peft": {"method": "IA3"}}, "training": {"learningRate": 0.05}},
+        Approach.PEFT: {"technique": {"type": "PEFT", "peft": _LOKR}, "training": {"learningRate": 0.01}},
         Approach.DEEPSPEED: {
             "technique": {"type": "Full"},
             "training": {"learningRate": 0.001},

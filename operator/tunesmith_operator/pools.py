@@ -96,6 +96,12 @@ class Pool:
         """Name of the device's extended resource."""
         return self.spec.device.resource if self.spec.device else None
 
+    @property
+    def device_bytes(self) -> int | None:
+        """Memory of one device; None where there is none, or where it is not said."""
+        device = self.spec.device
+        return int(parse_quantity(device.memory)) if device is not None and device.memory is not None else None
+
     def takes(self, node: NodeFacts) -> bool:
         """Whether pods of the pool can run on the node."""
         selected = all(node.labels.get(key) == value for key, value in self.spec.node_selector.items())
@@ -179,11 +185,13 @@ class Demand:
         pods: how many pods must have room at the same time.
         side: what its largest pod without a device asks at another time; such pods stay off the nodes of a pool that
             has devices, see `place_of_side_work`.
+        device_bytes: memory that each process asks of its device; 0 where none does.
     """
 
     each: Resources
     pods: int = 1
     side: Resources = Resources()
+    device_bytes: int = 0
 
 
 Need = Callable[[Pool], Demand]
@@ -225,9 +233,14 @@ def choose(landscape: Landscape, name: str | None, wanted: PoolClass | None, nee
 
 
 def _fits(landscape: Landscape, pool: Pool, demand: Demand) -> bool:
-    return landscape.nodes is None or (
-        _holds_pods(landscape, pool, demand) and landscape.room(place_of_side_work(pool), demand.side) > 0
+    return _device_holds(pool, demand) and (
+        landscape.nodes is None
+        or (_holds_pods(landscape, pool, demand) and landscape.room(place_of_side_work(pool), demand.side) > 0)
     )
+
+
+def _device_holds(pool: Pool, demand: Demand) -> bool:
+    return pool.device_bytes is None or demand.device_bytes <= pool.device_bytes
 
 
 def _holds_pods(landscape: Landscape, pool: Pool, demand: Demand) -> bool:
@@ -249,6 +262,12 @@ def _explain(landscape: Landscape, candidates: Sequence[Pool], need: Need) -> st
 
 
 def _shortage(landscape: Landscape, pool: Pool, demand: Demand) -> str:
+    if not _device_holds(pool, demand):
+        needed, have = format_bytes(demand.device_bytes), format_bytes(pool.device_bytes or 0)
+        return (
+            f"pool {pool.name!r} has devices of {have} memory, and each process needs {needed};"
+            " lower training.batchSize or maxSequenceLength, or set training.gradientCheckpointing"
+        )
     if _holds_pods(landscape, pool, demand):
         return _side_shortage(landscape, pool, demand.side)
     members = landscape.members(pool)

@@ -54,6 +54,12 @@ VIOLATIONS: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "technique", {"type": "PEFT"}, "technique.peft goes with type PEFT"),
     ("FineTuneJob", "technique", {"type": "LoRA", "peft": {"method": "IA3"}}, "technique.peft goes with type PEFT"),
     ("FineTuneJob", "technique", {"type": "LoRA", "goal": "Balanced"}, "technique.goal goes with type Auto only"),
+    (
+        "FineTuneJob",
+        "technique",
+        {"goal": "LowestMemory", "lora": {"rank": 4}},
+        "technique.lora says what technique.goal would choose",
+    ),
     ("FineTuneJob", "technique", {"type": "LoRA", "quantization": {}}, "technique.quantization goes with type QLoRA"),
     ("FineTuneJob", "technique", {"type": "LoRA", "full": {}}, "technique.full goes with type Full"),
     ("FineTuneJob", "technique", {"type": "LoRA", "lora": {"weightDecomposed": True}}, DECOMPOSED),

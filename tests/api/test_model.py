@@ -49,6 +49,7 @@ def test_the_wire_form_is_camel_case_and_reads_back() -> None:
         ("technique.lora", {"rank": 0}, "greater than or equal to 1"),
         ("technique", {"type": "Full", "lora": {}}, "technique.lora goes with type Auto, LoRA, QLoRA or DoRA"),
         ("technique", {"type": "LoRA", "goal": "Balanced"}, "technique.goal goes with type Auto only"),
+        ("technique", {"goal": "LowestMemory", "lora": {"rank": 4}}, "technique.lora says what technique.goal would"),
         ("technique", {"type": "PEFT"}, "type PEFT needs it"),
         ("compute", {"pool": "a", "class": "CPU"}, "set compute.pool or compute.class, not both"),
         ("evaluation.gates", [{"metric": "exact_match"}], "a gate needs min, max or maxRegression"),

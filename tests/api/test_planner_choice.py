@@ -54,7 +54,7 @@ def _named(row: Row, name: str, quality: float, balanced: int) -> Row:
 @pytest.mark.parametrize(
     ("goal", "name"),
     [
-        (Goal.BALANCED, "LoRA"),
+        (Goal.BALANCED, "rsLoRA-r64"),
         (Goal.LOWEST_COST, "LoRA-r8"),
         (Goal.LOWEST_MEMORY, "QLoRA-r8"),
         (Goal.BEST_QUALITY, "rsLoRA-r64"),

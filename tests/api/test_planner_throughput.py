@@ -1,13 +1,14 @@
 """Tests of time and cost: values worked out by hand, and what stays unknown."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tunesmith_api.catalog import find_preset
 from tunesmith_api.enums import PoolClass
-from tunesmith_api.finetunejob import FineTuneJobSpec, TechniqueSpec
-from tunesmith_api.planner import Spending, Workload, spending
+from tunesmith_api.finetunejob import DistributionSpec, FineTuneJobSpec, TechniqueSpec
+from tunesmith_api.planner import DataSize, PoolOffer, Spending, Workload, estimate_spending, spending, workload_of
 from tunesmith_api.planner.throughput import UTILISATION, flops_per_token, slowdown, training_tokens
 from tunesmith_api.shapes import linear_weights
 
@@ -36,9 +37,9 @@ def test_full_tuning_takes_six_operations_a_weight_and_an_adapter_four() -> None
 def test_time_is_operations_over_arithmetic() -> None:
     """Tokens times operations, over the share of the pool's arithmetic that training reaches; cost by the hour."""
     found = spending(
-        MINI, FULL, WORK, tokens=1000, teraflops=1, device_class=PoolClass.CPU, price_per_hour=7.2, nodes=2
+        MINI, FULL, WORK, tokens=1000, teraflops=1, device_class=PoolClass.CPU, price_per_hour=7.2, nodes=2, engines=8
     )
-    seconds = 1000 * flops_per_token(MINI, FULL, WORK) / (1e12 * UTILISATION[PoolClass.CPU] * 2)
+    seconds = 1000 * flops_per_token(MINI, FULL, WORK) / (1e12 * UTILISATION[PoolClass.CPU] * 8)
     assert found.seconds == pytest.approx(seconds)
     assert found.cost == pytest.approx(seconds / 3600 * 7.2 * 2)
 
@@ -78,3 +79,34 @@ def test_quantised_and_decomposed_weights_cost_time() -> None:
     qlora = TechniqueSpec.model_validate({"type": "QLoRA"})
     both = TechniqueSpec.model_validate({"type": "QLoRA", "lora": {"weightDecomposed": True}})
     assert slowdown(LORA) == 1 < slowdown(dora) < slowdown(qlora) < slowdown(both)
+
+
+def test_every_process_takes_rows_of_its_own() -> None:
+    """A step of four processes sees four batches; eight devices are eight times as fast at eight times the price."""
+    job = spec(maxSteps=100)
+    work = workload_of(job, MINI, autocast=False)
+    shared = job.model_copy(update={"distribution": DistributionSpec(workers=2, processes_per_worker=2)})
+    assert training_tokens(shared, work, None, None) == 4 * (training_tokens(job, work, None, None) or 0)
+
+
+def test_devices_share_the_time_and_nodes_the_cost() -> None:
+    """`teraflops` is of a device and `pricePerHour` of a node: eight devices of one node take an eighth of the time."""
+    pool = PoolOffer("gpu", PoolClass.GPU, price_per_hour=8, teraflops=100)
+    known = DataSize(100, 100_000)
+
+    def spent(processes: int) -> Spending:
+        job = spec().model_copy(update={"distribution": DistributionSpec(processes_per_worker=processes)})
+        return estimate_spending(job.model_copy(update={"technique": LORA}), MINI, pool, known)
+
+    one, eight = spent(1), spent(8)
+    assert one.seconds is not None
+    assert one.cost is not None
+    assert eight.seconds == pytest.approx(one.seconds / 8)
+    assert eight.cost == pytest.approx(one.cost / 8)
+
+
+def test_checkpointing_takes_a_forward_pass_more() -> None:
+    """Of full tuning a third more of the layers' operations; the head is not worked out again (Chen et al. 2016)."""
+    again = flops_per_token(MINI, FULL, replace(WORK, checkpointing=True)) - flops_per_token(MINI, FULL, WORK)
+    attention = 4 * 32 * 50 * 3072
+    assert again == pytest.approx(2 * linear_weights(MINI) + attention)

@@ -129,6 +129,19 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"type": "QLoRA", "lora": {"init": "PiSSA"}}, {}, "spec.technique.lora.init: PiSSA splits full-precision"),
     ({"type": "QLoRA", "quantization": {"type": "HQQ"}}, {}, "spec.technique.quantization.type: HQQ runs on CUDA"),
     (peft("AdaLoRA"), {"distribution": {"strategy": "DeepSpeed", "workers": 2}}, "use DDP or None"),
+    (
+        peft("PrefixTuning"),
+        {**ADAPTER, "training": {"gradientCheckpointing": True}},
+        "spec.training.gradientCheckpointing: Prefix tuning hands its tokens over as a cache",
+    ),
+    (
+        {"type": "LoRA"},
+        {
+            "training": {"gradientCheckpointing": True},
+            "distribution": {"strategy": "DeepSpeed", "zeroStage": 3, "workers": 2},
+        },
+        "spec.training.gradientCheckpointing: with zeroStage 3",
+    ),
 ]
 
 

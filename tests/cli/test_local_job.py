@@ -34,7 +34,7 @@ def test_auto_fits_the_machine(tmp_path: Path) -> None:
     asked = job(
         model={"preset": "phi-3-mini-4k-instruct"},
         training={"batchSize": 1, "maxSequenceLength": 128},
-        export={"precision": "Exact"},
+        export={"format": "Adapter"},
     )
     machine = Machine(cpus=4, memory_bytes=24 << 30, free_bytes=20 << 30)
     local = local_job(asked, tmp_path, RunFolder(tmp_path / "run"), {}, machine)

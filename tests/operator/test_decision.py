@@ -10,6 +10,7 @@ from tunesmith_api.planner.candidates import candidate_named
 from tunesmith_operator.finetunejob.decision import decide, plan_status
 from tunesmith_operator.finetunejob.manifests import Facts
 from tunesmith_operator.finetunejob.validation import architecture_of, find_problem
+from tunesmith_operator.plans import Trouble
 from tunesmith_operator.pools import Landscape, NodeFacts, Pool
 from tunesmith_operator.settings import Images
 
@@ -17,7 +18,7 @@ Body = dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("goal", "technique"), [("FewestParameters", "IA3"), ("Balanced", "LoRA"), ("BestQuality", "rsLoRA-r64")]
+    ("goal", "technique"), [("FewestParameters", "IA3"), ("Balanced", "rsLoRA-r64"), ("BestQuality", "rsLoRA-r64")]
 )
 def test_a_goal_reaches_the_stages_and_the_plan(
     job: Callable[..., Body],
@@ -99,3 +100,78 @@ def test_a_pool_of_fpgas_says_where_the_training_runs(
     facts = decide(body, FineTuneJobSpec.model_validate(body["spec"]), landscape, images)
     assert isinstance(facts, Facts)
     assert any("PyTorch does not train" in reason for reason in plan_status(facts, landscape)["reasons"])
+
+
+GPU = "nvidia.com/gpu"
+MINI = {"preset": "phi-3-mini-4k-instruct"}
+SMALL_STEPS = {"batchSize": 1, "maxSequenceLength": 256}
+
+
+def decided(body: Body, pools: tuple[Pool, ...], nodes: tuple[NodeFacts, ...], images: Images) -> Facts | Trouble:
+    """What is decided about a job."""
+    return decide(body, FineTuneJobSpec.model_validate(body["spec"]), Landscape(pools, nodes), images)
+
+
+def test_a_device_that_is_too_small_is_no_pool_for_the_job(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> None:
+    """The device's memory counts as the node's does; the diagnosis says what each process needs and what to lower."""
+    body = job(model=MINI, technique={"type": "LoRA"}, training={"batchSize": 8}, compute={"class": "GPU"})
+    nodes = (node(memory="1Ti", devices={GPU: "1"}),)
+
+    def gpu(memory: str) -> tuple[Pool, ...]:
+        return (pool("gpu", **{"class": "GPU", "device": {"resource": GPU, "memory": memory}}),)
+
+    assert isinstance(decided(body, gpu("400Gi"), nodes, images), Facts)
+    found = decided(body, gpu("16Gi"), nodes, images)
+    assert isinstance(found, Trouble)
+    assert found.reason is Reason.NO_POOL_FITS
+    assert "pool 'gpu' has devices of 16384Mi memory, and each process needs" in found.message
+    assert "training.gradientCheckpointing" in found.message
+
+
+def test_an_fpga_s_memory_is_not_trained_in(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> None:
+    """The pod asks for what the training needs of the host, whatever memory the device has."""
+    body = job(model=MINI, technique={"type": "LoRA"}, training=SMALL_STEPS, compute={"class": "FPGA"})
+    device = {"resource": "amd.com/xilinx_u250", "memory": "64Gi"}
+    nodes = (node(memory="1Ti", devices={device["resource"]: "1"}), node("side", memory="1Ti"))
+    facts = decided(body, (pool("u250", **{"class": "FPGA", "device": device}),), nodes, images)
+    assert isinstance(facts, Facts)
+    assert facts.sizing.peak_bytes is not None
+    assert facts.train_memory_bytes > facts.sizing.peak_bytes
+
+
+def test_each_process_loads_the_model_into_the_host_s_memory(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> None:
+    """Four processes of a GPU pod ask four times as much of the host as one."""
+    pools = (pool("gpu", **{"class": "GPU", "device": {"resource": GPU}}),)
+    nodes = (node(memory="1Ti", devices={GPU: "8"}), node("side", memory="1Ti"))
+
+    def asked(processes: int) -> int:
+        body = job(
+            model=MINI,
+            technique={"type": "LoRA"},
+            training=SMALL_STEPS,
+            compute={"class": "GPU"},
+            distribution={"processesPerWorker": processes},
+        )
+        facts = decided(body, pools, nodes, images)
+        assert isinstance(facts, Facts)
+        return facts.train_memory_bytes
+
+    assert asked(4) == pytest.approx(4 * asked(1), rel=0.01)
+
+
+def test_less_memory_than_was_planned_is_told(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> None:
+    """A person's number wins, and the plan says what it risks."""
+    body = job(model=MINI, technique={"type": "LoRA"}, compute={"resources": {"memory": "2Gi"}})
+    facts = decided(body, (pool("any"),), (node(memory="1Ti"),), images)
+    assert isinstance(facts, Facts)
+    told = [reason for reason in plan_status(facts, Landscape())["reasons"] if "compute.resources.memory" in reason]
+    assert len(told) == 1
+    assert told[0].startswith("compute.resources.memory is 2048Mi, below the ")

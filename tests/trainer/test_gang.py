@@ -172,6 +172,17 @@ def test_sigterm_to_one_process_stops_all_and_the_resumed_run_is_exact(
     assert exported.code == 0, exported.message
 
 
+@extended
+@pytest.mark.parametrize("case", ["ddp x 2", "zero-2 x 2"])
+def test_activations_that_are_worked_out_again_change_nothing(case, prepared, alone, run_stage, tmp_path):
+    """Gradient checkpointing goes with processes that hold the weights."""
+    config = prepared(tmp_path, CASES[case])
+    config["spec"]["training"]["gradientCheckpointing"] = True
+    code, termination = run_stage(Stage.TRAIN, config)
+    assert code == 0, termination
+    assert_same(config, alone)
+
+
 def is_json(line):
     """Whether a line of the output is one of ours."""
     return line.startswith("{")

@@ -7,18 +7,8 @@ from tunesmith_api.scenarios import SCENARIOS, Approach
 
 pytestmark = [pytest.mark.torch, pytest.mark.extended, pytest.mark.timeout(1200)]
 
-#: Claims that did not hold when they were measured; docs/scenarios.md shows them in bold.
-REFUTED = {("named-entities", Approach.PEFT): "IA3 trains too few weights of a tiny model for it to write entities"}
-
-
-def marks(example: str, approach: Approach) -> list[pytest.MarkDecorator]:
-    """A cell that is known not to hold must go on not holding, else the page is out of date."""
-    why = REFUTED.get((example, approach))
-    return [pytest.mark.xfail(reason=why, strict=True)] if why else []
-
-
 CELLS = [
-    pytest.param(proof.example, approach, id=f"{proof.example}-{approach}", marks=marks(proof.example, approach))
+    pytest.param(proof.example, approach, id=f"{proof.example}-{approach}")
     for scenario in SCENARIOS
     for proof in scenario.proofs
     for approach in Approach

@@ -91,6 +91,8 @@ def training_arguments(plan: LoopPlan) -> TrainingArguments:
         max_steps=plan.total_steps,
         per_device_train_batch_size=spec.batch_size,
         gradient_accumulation_steps=spec.gradient_accumulation_steps,
+        gradient_checkpointing=spec.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},  # the other kind has no gradient below frozen weights
         learning_rate=spec.learning_rate,
         lr_scheduler_type=_SCHEDULES[spec.schedule],
         warmup_steps=round(spec.warmup_fraction * plan.total_steps),

@@ -51,21 +51,21 @@ def _lora(kind: str, rank: int, **more: Any) -> dict[str, Any]:
 _NF4 = "LoRA r32; NF4 matches it (Dettmers et al. 2023)"
 
 CANDIDATES: tuple[Candidate, ...] = (
-    Candidate("LoRA", _lora("LoRA", 16), 47.8, "LoRA r32", 0),
-    Candidate("LoRA-r8", _lora("LoRA", 8), 47.8, "LoRA r32", 1),
-    Candidate("LoRA-r2", _lora("LoRA", 2), 47.8, "LoRA r32", 4, only=Goal.FEWEST_PARAMETERS),
+    Candidate("LoRA", _lora("LoRA", 16), 47.8, "LoRA r32", 1),
+    Candidate("LoRA-r8", _lora("LoRA", 8), 47.8, "LoRA r32", 2),
+    Candidate("LoRA-r2", _lora("LoRA", 2), 47.8, "LoRA r32", 5, only=Goal.FEWEST_PARAMETERS),
     Candidate(
         "rsLoRA-r64",
         {"type": "LoRA", "lora": {"rank": 64, "alpha": 64, "rankStabilized": True}},
         51.3,
         "rsLoRA r64",
-        5,
+        0,
     ),
     Candidate("DoRA", _lora("DoRA", 16), 46.9, "DoRA r32", 6),
     Candidate("IA3", {"type": "PEFT", "peft": {"method": "IA3"}}, 45.5, "IA3, tuned", 7),
     Candidate("Full", {"type": "Full"}, 47.2, "full fine-tune", 8),
-    Candidate("QLoRA", _lora("QLoRA", 16), 47.8, _NF4, 2),
-    Candidate("QLoRA-r8", _lora("QLoRA", 8), 47.8, _NF4, 3),
+    Candidate("QLoRA", _lora("QLoRA", 16), 47.8, _NF4, 3),
+    Candidate("QLoRA-r8", _lora("QLoRA", 8), 47.8, _NF4, 4),
 )
 
 

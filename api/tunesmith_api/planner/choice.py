@@ -30,7 +30,7 @@ class PoolOffer:
         host_bytes: memory of its largest node.
         device_bytes: memory of one device; None on a CPU pool.
         price_per_hour: of one node.
-        teraflops: matrix arithmetic of one worker.
+        teraflops: matrix arithmetic of one device, or of one node without.
     """
 
     name: str
@@ -39,6 +39,11 @@ class PoolOffer:
     device_bytes: int | None = None
     price_per_hour: float | None = None
     teraflops: float | None = None
+
+    @property
+    def trains_on_device(self) -> bool:
+        """Whether the training's tensors lie in a device's own memory: PyTorch does not train on FPGAs."""
+        return self.device_class is PoolClass.GPU
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def _row(
     goal: Goal,
 ) -> Row:
     technique = job.technique
-    on_device = pool.device_bytes is not None or pool.device_class is PoolClass.GPU
+    on_device = pool.trains_on_device
     memory = estimate_job(job, model, device=on_device)
     host = memory.host if on_device else memory.total * job.distribution.processes_per_worker
     device = memory.total if on_device else 0
@@ -155,7 +160,7 @@ def _row(
 
 def estimate_spending(job: FineTuneJobSpec, model: Architecture, pool: PoolOffer, data: DataSize) -> Spending:
     """Time and cost of a resolved job on a pool."""
-    work = workload_of(job, model, autocast=False)
+    work, workers = workload_of(job, model, autocast=False), job.distribution.workers
     return spending(
         model,
         job.technique,
@@ -164,7 +169,8 @@ def estimate_spending(job: FineTuneJobSpec, model: Architecture, pool: PoolOffer
         teraflops=pool.teraflops,
         device_class=pool.device_class,
         price_per_hour=pool.price_per_hour,
-        nodes=job.distribution.workers,
+        nodes=workers,
+        engines=workers * (job.distribution.processes_per_worker if pool.trains_on_device else 1),
     )
 
 
@@ -200,7 +206,7 @@ def _cheapness(row: Row) -> tuple[float, ...]:
 #: What each goal puts first; what comes later decides between equals.
 ORDERS: dict[Goal, tuple[_Key, str]] = {
     Goal.BALANCED: (lambda row: (row.balanced, *_cheapness(row)), "the best known trade of quality, time and memory"),
-    Goal.LOWEST_COST: (lambda row: (*_cheapness(row), row.balanced), "the lowest cost"),
+    Goal.LOWEST_COST: (lambda row: (*_cheapness(row), row.trained), "the lowest cost"),
     Goal.LOWEST_MEMORY: (lambda row: (row.memory.total, *_cheapness(row)), "the least memory"),
     Goal.FEWEST_PARAMETERS: (lambda row: (row.trained, *_cheapness(row)), "the fewest trained weights"),
     Goal.BEST_QUALITY: (lambda row: (-(row.quality or 0), *_cheapness(row)), "the best accuracy in PEFT's benchmark"),

@@ -6,6 +6,7 @@ from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner.memory import (
     COMPLETION_SHARE,
     DEFAULT_SEQUENCE_LENGTH,
+    FRAMEWORK_BYTES,
     MemoryEstimate,
     Sharding,
     Workload,
@@ -29,6 +30,7 @@ def workload_of(spec: FineTuneJobSpec, model: Architecture, *, autocast: bool) -
         labelled_share=1.0 if whole else COMPLETION_SHARE,
         accumulation=spec.training.gradient_accumulation_steps,
         autocast=autocast,
+        checkpointing=spec.training.gradient_checkpointing,
         answer_tokens=generation.max_new_tokens if generation.max_samples else 0,
     )
 
@@ -60,7 +62,7 @@ def estimate_job(spec: FineTuneJobSpec, model: Architecture, *, device: bool = F
 
 
 def export_bytes(spec: FineTuneJobSpec, model: Architecture) -> int:
-    """Peak memory of the export stage: the builder's, or the weights once where only the adapter is published."""
+    """Peak memory of the export stage; where only the adapter is published no model is loaded."""
     if spec.export.format is ExportFormat.ADAPTER:
-        return estimate_export_memory(model, quantized=False)
+        return FRAMEWORK_BYTES
     return estimate_export_memory(model, quantized=spec.export.precision is not ExportPrecision.EXACT)

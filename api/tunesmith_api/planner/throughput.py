@@ -55,7 +55,8 @@ def flops_per_token(model: Architecture, technique: TechniqueSpec, work: Workloa
     Forward 2 per weight of the layers, backward 2 for the activations' gradients and 2 for those of trained weights
     (Kaplan et al. 2020, section 2.1: 6N in all; frozen weights have no gradient: 4N, and the adapter's 6). The head
     counts for labelled positions only. Attention takes 2 x layers x length x width more in the forward pass for scores
-    and the same for their use (ibid., table 1), and twice that in the backward pass.
+    and the same for their use (ibid., table 1), and twice that in the backward pass. With checkpointing the layers'
+    forward pass is done again (Chen et al. 2016, section 3).
     """
     body, head = linear_weights(model), model.vocab_size * model.hidden_size * work.labelled_share
     if model.kind is ModelKind.ENCODER:
@@ -63,8 +64,9 @@ def flops_per_token(model: Architecture, technique: TechniqueSpec, work: Workloa
     base = body + head
     trains_base = technique.type is TechniqueType.FULL and not (technique.full and technique.full.last_layers)
     own = 0 if footprint_of(technique).trains_base else trained_parameters(model, technique)
-    attention = 3 * 4 * layers(model) * work.sequence_length / 2 * query_width(model)
-    return (6 if trains_base else 4) * base + 6 * own + attention
+    attention = 4 * layers(model) * work.sequence_length / 2 * query_width(model)
+    again = 2 * (body + own) + attention if work.checkpointing else 0
+    return (6 if trains_base else 4) * base + 6 * own + 3 * attention + again
 
 
 def slowdown(technique: TechniqueSpec) -> float:
@@ -82,7 +84,8 @@ def training_tokens(spec: FineTuneJobSpec, work: Workload, dataset_tokens: int |
     maxSteps gives a bound, with every row as long as it can be; else nothing is known.
     """
     training = spec.training
-    per_step = work.batch_size * training.gradient_accumulation_steps
+    processes = spec.distribution.workers * spec.distribution.processes_per_worker
+    per_step = work.batch_size * training.gradient_accumulation_steps * processes
     mean = work.sequence_length if dataset_tokens is None or not rows else dataset_tokens / rows
     bound = None if training.max_steps is None else int(training.max_steps * per_step * mean)
     whole = None if dataset_tokens is None else int(dataset_tokens * training.epochs)
@@ -100,6 +103,7 @@ def spending(
     device_class: PoolClass,
     price_per_hour: float | None,
     nodes: int = 1,
+    engines: int = 1,
 ) -> Spending:
     """Time and cost of a training.
 
@@ -108,15 +112,16 @@ def spending(
         technique: how it is adapted.
         work: batch and length.
         tokens: tokens to train on.
-        teraflops: matrix arithmetic of one worker.
+        teraflops: matrix arithmetic of one device, or of one node without.
         device_class: what the workers run on.
         price_per_hour: of one node.
         nodes: workers, one per node.
+        engines: what does the arithmetic, in all: devices, or nodes without.
     """
     if teraflops is None:
         return Spending(tokens)
     flops = flops_per_token(model, technique, work) * slowdown(technique)
-    rate = teraflops * 1e12 * UTILISATION[device_class] * nodes / flops
+    rate = teraflops * 1e12 * UTILISATION[device_class] * engines / flops
     if tokens is None:
         return Spending(None, rate)
     seconds = tokens / rate

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from tunesmith_api import FineTuneJobSpec
+from tunesmith_api import FineTuneJobSpec, Stage
 from tunesmith_api.enums import PoolClass, Strategy
 from tunesmith_api.finetunejob import PlanStatus
-from tunesmith_api.planner import DataSize, Settled, Spending, estimate_spending, settle
+from tunesmith_api.planner import MARGIN, DataSize, Settled, Spending, estimate_spending, settle
+from tunesmith_api.quantity import format_bytes
 from tunesmith_api.resolve import planned
 from tunesmith_operator.finetunejob.manifests import Facts
 from tunesmith_operator.finetunejob.mounts import mounts_of
@@ -80,7 +81,8 @@ def _sizing(job: FineTuneJobSpec, pool: Pool) -> Sizing:
 def _need(job: FineTuneJobSpec, pool: Pool) -> Demand:
     sizing = _sizing(job, pool)
     each = train_request(job, sizing, device=pool.device is not None)
-    return Demand(each, job.distribution.workers, side_request(sizing))
+    on_device = int((sizing.peak_bytes or 0) * MARGIN) if has_own_memory(pool) else 0
+    return Demand(each, job.distribution.workers, side_request(sizing), on_device)
 
 
 def resolve(spec: FineTuneJobSpec, settled: Settled) -> FineTuneJobSpec:
@@ -130,6 +132,12 @@ def _reasons(facts: Facts, landscape: Landscape) -> list[str]:
     if pool.spec.device_class is PoolClass.FPGA:
         found.append(
             f"Pool {pool.name} has FPGAs, on which PyTorch does not train: the training runs on its nodes' CPUs."
+        )
+    needed = facts.sizing.memory_bytes[Stage.TRAIN]
+    if facts.train_memory_bytes < needed:
+        found.append(
+            f"compute.resources.memory is {format_bytes(facts.train_memory_bytes)}, below the {format_bytes(needed)}"
+            " that were planned: the training may be killed for its memory."
         )
     if landscape.nodes is None:
         found.append("Nodes cannot be read: that the pool has room was not checked.")

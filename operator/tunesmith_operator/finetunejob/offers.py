@@ -3,14 +3,12 @@
 from tunesmith_api import FineTuneJobSpec
 from tunesmith_api.enums import PoolClass
 from tunesmith_api.planner import PoolOffer
-from tunesmith_api.quantity import parse_quantity
 from tunesmith_operator.pools import Landscape, Pool, Resources
 
 
 def has_own_memory(pool: Pool) -> bool:
-    """Whether the training's tensors lie in a device's own memory."""
-    device = pool.spec.device
-    return pool.spec.device_class is PoolClass.GPU or (device is not None and device.memory is not None)
+    """Whether the training's tensors lie in a device's own memory: PyTorch does not train on FPGAs."""
+    return pool.spec.device_class is PoolClass.GPU
 
 
 def offers(spec: FineTuneJobSpec, landscape: Landscape) -> tuple[PoolOffer, ...]:
@@ -30,12 +28,11 @@ def offers(spec: FineTuneJobSpec, landscape: Landscape) -> tuple[PoolOffer, ...]
 
 def offer_of(pool: Pool, largest: Resources | None) -> PoolOffer:
     """One pool as the planner sees it; `largest` is what its largest node has, where that is known."""
-    device = pool.spec.device
     return PoolOffer(
         name=pool.name,
         device_class=pool.spec.device_class,
         host_bytes=None if largest is None else largest.memory_bytes,
-        device_bytes=int(parse_quantity(device.memory)) if device is not None and device.memory else None,
+        device_bytes=pool.device_bytes,
         price_per_hour=pool.spec.price_per_hour,
         teraflops=pool.spec.teraflops,
     )

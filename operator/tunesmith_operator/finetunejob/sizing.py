@@ -54,7 +54,7 @@ def size_job(spec: FineTuneJobSpec, model: Architecture | None, *, on_device: bo
     memory = {
         Stage.PREPARE: _with_margin(FRAMEWORK_BYTES),
         Stage.TRAIN: _with_margin(host),
-        Stage.EXPORT: _with_margin(export_bytes(spec, model) + model.parameters * 8),
+        Stage.EXPORT: _with_margin(export_bytes(spec, model)),
     }
     peak = estimate.total if on_device else estimate.total * processes
     return Sizing(peak, model.parameters * WORKSPACE_BYTES_PER_WEIGHT + WORKSPACE_SLACK_BYTES, memory)
