@@ -67,6 +67,12 @@ CASES = {
         lines(talk("user")),
         "row 1: has no answer: the last message must be the assistant's",
     ),
+    "a call that is none": (
+        CHAT,
+        "a.jsonl",
+        lines({"conversations": [{"from": "human", "value": "x"}, {"from": "function_call", "value": "look"}]}),
+        r"\(ShareGPT\): row 1: conversations\[1\].value is 'look', not the JSON of a call: name, arguments",
+    ),
     "broken line": (CHAT, "a.jsonl", lines(GOOD) + b'{"mess\n', "row 2: is no JSON: Unterminated string"),
     "only broken lines": (CHAT, "a.jsonl", b"oops\n", "row 1: is no JSON: Expecting value"),
     "no object": (CHAT, "a.jsonl", lines(GOOD, [1]), r"row 2: is no JSON object: '\[1\]'"),

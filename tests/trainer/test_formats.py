@@ -35,6 +35,27 @@ WITH_TOOLS = [
     {"role": "tool", "content": "blue"},
     {"role": "assistant", "content": "hello", "tool_calls": None},
 ]
+CALLED_TALK = Conversation((PAIR[0], Turn("assistant", "", CALLED), Turn("tool", "blue"), PAIR[1]), json.dumps(TOOLS))
+SHARE_GPT_TALK = [
+    {"from": "human", "value": "hi"},
+    {"from": "gpt", "value": None, "tool_calls": CALLS},
+    {"from": "tool", "value": "blue"},
+    {"from": "gpt", "value": "hello"},
+]
+CALL = CALLS[0]["function"]
+#: One conversation in every way in which ShareGPT rows write calls.
+SHARE_GPT_CALLS = [
+    SHARE_GPT_TALK,
+    *(
+        [
+            SHARE_GPT_TALK[0],
+            {"from": "function_call", "value": written},
+            {"from": "observation", "value": "blue"},
+            SHARE_GPT_TALK[3],
+        ]
+        for written in (json.dumps(CALL), json.dumps([CALL | {"arguments": {"at": "it"}}]), CALL)
+    ),
+]
 CONTEXT = "Ada wrote the notes. Ada was first."
 ENTITIES = TokenLabeled("Ada L. ran", ((0, 3), (4, 6), (7, 10)), ("B-PER", "I-PER", "O"))
 NONE = Columns()
@@ -54,13 +75,19 @@ GOOD = [
     (
         DataFormat.MESSAGES,
         {"messages": WITH_TOOLS, "tools": TOOLS},
-        Conversation((PAIR[0], Turn("assistant", "", CALLED), Turn("tool", "blue"), PAIR[1]), json.dumps(TOOLS)),
+        CALLED_TALK,
     ),
     (DataFormat.MESSAGES, {"messages": WITH_TOOLS[:2]}, Conversation((PAIR[0], Turn("assistant", "", CALLED)))),
     (
         DataFormat.SHARE_GPT,
         {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
         Conversation(PAIR),
+    ),
+    *((DataFormat.SHARE_GPT, {"conversations": talk, "tools": TOOLS}, CALLED_TALK) for talk in SHARE_GPT_CALLS),
+    (
+        DataFormat.SHARE_GPT,
+        {"conversations": [SHARE_GPT_TALK[0], {"from": "gpt", "value": "wait", "tool_calls": CALLS}]},
+        Conversation((PAIR[0], Turn("assistant", "wait", CALLED))),
     ),
     (DataFormat.ALPACA, {"instruction": "hi", "input": "", "output": "hello"}, Conversation(PAIR)),
     (
@@ -241,6 +268,14 @@ BAD = [
     (M, {"messages": MESSAGES, "tools": "{"}, "tools is no JSON"),
     (M, {"messages": MESSAGES, "tools": ["x"]}, "tools is no list of objects"),
     (DataFormat.SHARE_GPT, {"conversations": [{"from": "bot", "value": "x"}]}, "has roles bot"),
+    *(
+        (
+            DataFormat.SHARE_GPT,
+            {"conversations": [SHARE_GPT_TALK[0], {"from": "function_call", "value": value}]},
+            r"conversations\[1\].value is .*, not the JSON of a call: name, arguments",
+        )
+        for value in ("look at it", "[]", '{"arguments": {}}', None, 3)
+    ),
     (DataFormat.PROMPT_COMPLETION, {"prompt": "x"}, "has no column 'completion'"),
     (DataFormat.PROMPT_COMPLETION, {"prompt": "x", "completion": None}, "completion is null"),
     (DataFormat.PROMPT_COMPLETION, {"prompt": "x", "completion": ""}, "completion is empty"),

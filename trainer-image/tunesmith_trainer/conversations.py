@@ -1,6 +1,8 @@
 """Formats with turns: Messages, ShareGPT, Alpaca, PromptCompletion; and plain text."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_api.finetunejob import Columns
@@ -14,22 +16,63 @@ _CALLING = "assistant with tool_calls"
 _NEXT = {SYSTEM: {USER}, USER: {ASSISTANT}, ASSISTANT: {USER}, _CALLING: {TOOL}, TOOL: {TOOL, ASSISTANT}}
 
 
-def _turns(value: Any, column: str, role_key: str = "role", content_key: str = "content") -> tuple[Turn, ...]:
+@dataclass(frozen=True)
+class _Keys:
+    """How a format writes a message.
+
+    Attributes:
+        role: key of who speaks.
+        content: key of what is said.
+        roles: roles that it names otherwise than we do.
+        calling: its role of a message that is nothing but tool calls; empty when it has none.
+    """
+
+    role: str
+    content: str
+    roles: Mapping[str, str]
+    calling: str = ""
+
+
+_MESSAGE = _Keys("role", "content", {})
+_SHARE_GPT = _Keys(
+    "from",
+    "value",
+    {"human": USER, "gpt": ASSISTANT, "function_call": ASSISTANT, "observation": TOOL},
+    calling="function_call",
+)
+
+
+def _turns(value: Any, column: str, keys: _Keys = _MESSAGE) -> tuple[Turn, ...]:
     if not isinstance(value, list) or not value:
         raise RowError(f"{column} is {'null' if value is None else f'no list of messages: {shown(value)}'}")
-    return tuple(_turn(entry, f"{column}[{place}]", role_key, content_key) for place, entry in enumerate(value))
+    return tuple(_turn(entry, f"{column}[{place}]", keys) for place, entry in enumerate(value))
 
 
-def _turn(entry: Any, where: str, role_key: str, content_key: str) -> Turn:
+def _turn(entry: Any, where: str, keys: _Keys) -> Turn:
     if not isinstance(entry, dict):
         raise RowError(f"{where} is no object")
-    role, content = entry.get(role_key), entry.get(content_key)
-    if not isinstance(role, str):
-        raise RowError(f"{where}.{role_key} is missing")
+    named, content = entry.get(keys.role), entry.get(keys.content)
+    if not isinstance(named, str):
+        raise RowError(f"{where}.{keys.role} is missing")
+    role = keys.roles.get(named, named)
+    if named == keys.calling:
+        return Turn(role, "", _calls(_function_calls(content, f"{where}.{keys.content}"), where))
     calls = _calls(entry.get("tool_calls"), f"{where}.tool_calls")
     if calls and role == ASSISTANT and (content is None or content == ""):
         return Turn(role, "", calls)
-    return Turn(role, checked_text(content, f"{where}.{content_key}"), calls if role == ASSISTANT else "")
+    return Turn(role, checked_text(content, f"{where}.{keys.content}"), calls if role == ASSISTANT else "")
+
+
+def _function_calls(value: Any, where: str) -> list[dict[str, Any]]:
+    """The calls of a `function_call` message, an object or a list of them or the JSON of either, as `tool_calls`."""
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        found = None
+    calls = found if isinstance(found, list) else [found]
+    if not calls or not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        raise RowError(f"{where} is {shown(value)}, not the JSON of a call: name, arguments")
+    return [{"type": "function", "function": call} for call in calls]
 
 
 def _calls(value: Any, where: str) -> str:
@@ -125,25 +168,14 @@ def alpaca(row: Row, columns: Columns) -> Conversation:
     return _conversation((Turn(USER, prompt), Turn(ASSISTANT, text_of(row, columns.completion or "output"))), row)
 
 
-_SHARE_GPT_ROLES = {
-    "human": USER,
-    "user": USER,
-    "gpt": ASSISTANT,
-    "assistant": ASSISTANT,
-    "system": SYSTEM,
-    "tool": TOOL,
-    "observation": TOOL,
-}
-
-
 def share_gpt(row: Row, columns: Columns) -> Conversation:
-    """A list of `from`, `value`."""
+    """A list of `from`, `value`; `tool_calls` beside the value, or calls as a `function_call` message."""
     column = columns.messages or "conversations"
-    turns = _turns(_column(row, column), column, "from", "value")
-    unknown = sorted({turn.role for turn in turns} - set(_SHARE_GPT_ROLES))
+    turns = _turns(_column(row, column), column, _SHARE_GPT)
+    unknown = sorted({turn.role for turn in turns} - {SYSTEM, USER, ASSISTANT, TOOL})
     if unknown:
-        raise RowError(f"{column} has roles {', '.join(unknown)}; use human, gpt or system")
-    return _conversation(tuple(Turn(_SHARE_GPT_ROLES[turn.role], turn.content) for turn in turns), row)
+        raise RowError(f"{column} has roles {', '.join(unknown)}; use human, gpt, system, function_call or observation")
+    return _conversation(turns, row)
 
 
 def plain_text(row: Row, columns: Columns) -> PlainText:
