@@ -42,6 +42,7 @@ def marked(*spans):
 
 
 GOOD = talk("user", "assistant")
+ASKED = {"prompt": "x", "completion": "y"}
 A, B = {"text": "x", "label": "a"}, {"text": "y", "label": "b"}
 TAGGED = {"tokens": ["x"], "tags": ["B-PER"]}
 CASES = {
@@ -152,6 +153,12 @@ CASES = {
         "a.jsonl",
         lines(asked(4), asked(5)),
         r"row 2: answers\[0\].answer_start is 5, where the context has 'amp ', not 'lamp'; it stands at 4",
+    ),
+    "question with a system text": (
+        ANSWERS,
+        "a.jsonl",
+        lines(ASKED, ASKED | {"system": "be brief"}, ASKED | {"tools": [{"name": "look"}]}),
+        "row 2: is more than a prompt and its completion; use spec.task Chat; row 3: is more than a prompt",
     ),
     "question without text": (
         ANSWERS,

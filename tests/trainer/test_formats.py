@@ -97,6 +97,11 @@ GOOD = [
     ),
     (DataFormat.PROMPT_COMPLETION, {"prompt": "hi", "completion": "hello"}, Conversation(PAIR)),
     (DataFormat.PROMPT_COMPLETION, {"prompt": MESSAGES[:1], "completion": MESSAGES[1:]}, Conversation(PAIR)),
+    (
+        DataFormat.PROMPT_COMPLETION,
+        {"prompt": "hi", "completion": "hello", "system": "be brief", "tools": TOOLS},
+        Conversation((Turn("system", "be brief"), *PAIR), json.dumps(TOOLS)),
+    ),
     (DataFormat.TEXT, {"text": "hi"}, PlainText("hi")),
     (DataFormat.LABELED_TEXT, {"text": "hi", "label": "greeting"}, Labeled("hi", ("greeting",))),
     (DataFormat.LABELED_TEXT, {"text": "hi", "label": 3}, Labeled("hi", ("3",))),

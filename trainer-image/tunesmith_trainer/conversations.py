@@ -152,11 +152,11 @@ def _column(row: Row, column: str) -> Any:
 
 
 def prompt_completion(row: Row, columns: Columns) -> Conversation:
-    """A prompt and its completion, each a text or a list of messages."""
+    """A prompt and its completion, each a text or a list of messages; `system` and `tools` beside them."""
     prompt, completion = columns.prompt or "prompt", columns.completion or "completion"
     if isinstance(row.get(prompt), list):
         return _conversation(_turns(row[prompt], prompt) + _turns(row.get(completion), completion), row)
-    return Conversation((Turn(USER, text_of(row, prompt)), Turn(ASSISTANT, text_of(row, completion))))
+    return _conversation((Turn(USER, text_of(row, prompt)), Turn(ASSISTANT, text_of(row, completion))), row)
 
 
 def alpaca(row: Row, columns: Columns) -> Conversation:

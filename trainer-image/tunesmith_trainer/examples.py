@@ -54,6 +54,12 @@ class Conversation:
     tools: str = ""
     origin: Origin = field(default=NOWHERE, compare=False, repr=False, kw_only=True)
 
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is a prompt and its completion and nothing else, so that it can be written without a template."""
+        texts_only = not self.tools and not any(turn.tool_calls for turn in self.turns)
+        return texts_only and [turn.role for turn in self.turns] == [USER, ASSISTANT]
+
 
 @dataclass(frozen=True, slots=True)
 class PlainText:

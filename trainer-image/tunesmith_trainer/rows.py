@@ -75,8 +75,8 @@ class DataSet:
 
 
 def _for_task(example: Example, task: Task) -> Example:
-    if task in _ONE_ANSWER and isinstance(example, Conversation) and len(example.turns) != 2:
-        raise RowError("is a conversation; use spec.task Chat")
+    if task in _ONE_ANSWER and isinstance(example, Conversation) and not example.is_pair:
+        raise RowError("is more than a prompt and its completion; use spec.task Chat")
     return example
 
 
