@@ -1,16 +1,24 @@
 """Tokenising: what is learnt, where prompts end, what is cut."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from tunesmith_api.enums import Task
+from tunesmith_api.enums import Metric, Task
 from tunesmith_trainer.encode import IGNORED, make_encoder
 from tunesmith_trainer.errors import BadConfigError
 from tunesmith_trainer.examples import Conversation, Turn
+from tunesmith_trainer.scoring import free_text
 from tunesmith_trainer.tokenizer import end_of_turn, load_tokenizer, render
 
 MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
+#: Writes calls of tools by their names.
+CALLING = (
+    "{% for m in messages %}{{ 'OPENED' if m.role == 'assistant' else '<|user|>' }}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}OPENED{% endif %}"
+)
 HISTORY = (Turn("user", "hi"), Turn("assistant", "turn on"), Turn("user", "lamp"), Turn("assistant", "turn off"))
 
 
@@ -48,6 +56,22 @@ def test_a_template_that_drops_earlier_turns_has_its_last_answer_learnt(tokenize
     )
     ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY)])
     assert learnt(tokenizer, row) == "turn off<|end|>"
+
+
+@pytest.mark.parametrize("said", ["", "wait"])
+@pytest.mark.parametrize("opened", ["<|assistant|>", "<|assistant|>so "])
+def test_an_answer_that_calls_a_tool_is_scored_as_it_is_written(tokenizer, opened, said):
+    """The right call scores 1 and silence 0, though the row's answer has no text, or only what goes before the call.
+
+    The prompt's end may be cut from the answer by a token that crosses it.
+    """
+    tokenizer.chat_template = CALLING.replace("OPENED", opened)
+    talk = Conversation((Turn("user", "hi"), Turn("assistant", said, json.dumps([{"function": {"name": "on"}}]))))
+    ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([talk])
+    assert learnt(tokenizer, row) == f"{said}on<|end|>"
+    answers = [tokenizer.decode(row.input_ids[row.prompt_tokens :], skip_special_tokens=True), ""]
+    scores = [free_text([answer], [row.reference])[Metric.EXACT_MATCH] for answer in answers]
+    assert scores == [1, 0]
 
 
 def test_a_template_without_an_end_of_turn_stops_at_the_eos_token(tokenizer):

@@ -1,7 +1,8 @@
 """Tokenising examples: token ids, labels on what the model must learn to say, and where its answer begins."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from transformers import PreTrainedTokenizerFast
 
@@ -23,7 +24,8 @@ class EncodedRow:
         input_ids: tokens, at most the sequence length.
         labels: the same tokens where the model must learn to say them, IGNORED elsewhere; same length.
         prompt_tokens: tokens before the last answer; 0 when the row has no prompt.
-        reference: the last answer's text, or what the task's metrics compare it with.
+        reference: the last answer's text (as the template writes it, when it calls tools), or what the task's metrics
+            compare it with.
         truncated: whether the end was cut off.
     """
 
@@ -94,11 +96,18 @@ class Encoder:
         whole = tokenize(self.tokenizer, [transcript.text for transcript in transcripts])
         lengths = prompt_lengths(self.tokenizer, transcripts, whole)
         for example, transcript, tokens, length in zip(examples, transcripts, whole, lengths, strict=True):
-            said = example.turns[-1].content
+            last = example.turns[-1]
             if length is None:
-                yield self._apart(transcript, said)
+                row = self._apart(transcript, last.content)
             else:
-                yield EncodedRow(tokens.ids, label(tokens, transcript.answers), length, said)
+                row = EncodedRow(tokens.ids, label(tokens, transcript.answers), length, last.content)
+            yield replace(row, reference=self._written(row)) if last.tool_calls else row
+
+    def _written(self, row: EncodedRow) -> str:
+        """The text of a row's last answer, as the evaluation reads what a model generates."""
+        ends = {self.tokenizer.convert_tokens_to_ids(self.stop), self.tokenizer.eos_token_id}
+        answer = takewhile(lambda token: token not in ends, row.input_ids[row.prompt_tokens :])
+        return str(self.tokenizer.decode(list(answer), skip_special_tokens=True))
 
     def _apart(self, transcript: Transcript, said: str) -> EncodedRow:
         """A row whose prompt and last answer are tokenised apart, so that the prompt is as it will be served."""
