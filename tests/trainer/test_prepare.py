@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from tunesmith_api import ExitCode, FailureCategory, Stage
+from tunesmith_api.enums import Metric, Task
 from tunesmith_trainer import parts
 from tunesmith_trainer.encode import EncodedRow
 from tunesmith_trainer.encoded import read_encoded
+from tunesmith_trainer.prepared import read_prepared
+from tunesmith_trainer.scoring import judge_of
 from tunesmith_trainer.tokenizer import load_tokenizer
+from tunesmith_trainer.workspace import Workspace
 
 PREPARE = Stage.PREPARE
 MODELS = Path(__file__).parents[2] / "examples" / "models"
@@ -179,6 +183,19 @@ def test_text_generation_learns_plain_text(job, run_here, write_rows):
     row = rows_of(config)[0]
     assert row.labels == [-100, *row.input_ids[1:]]
     assert row.prompt_tokens == 0
+
+
+QUESTION = {"context": "the lamp is on", "question": "what", "answers": [{"text": "lamp", "answer_start": 4}]}
+
+
+@pytest.mark.parametrize(("row", "template"), [(GOOD, None), (QUESTION, "Text: {context}")])
+def test_raw_prompts_have_no_instruction(job, run_here, write_rows, row, template):
+    """A client must not be told to put questions into a template that the model was never asked by."""
+    config = on_rows(job, write_rows([row] * 4), task="QuestionAnswering")
+    assert run_here(PREPARE, config).code == 0
+    found = read_prepared(Workspace(Path(config["workspace"]))).instruction
+    assert found is None if template is None else template in found.template
+    assert judge_of(Task.QUESTION_ANSWERING, found)(["hello"], ['["hello"]'])[Metric.EXACT_MATCH] == 1
 
 
 def test_a_gate_on_exact_match_needs_answers(job, run_here, write_rows):

@@ -4,15 +4,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunesmith_api import JobConfig
+from tunesmith_api.enums import DataFormat
 from tunesmith_api.finetunejob import DatasetStatus, FineTuneJobSpec
 from tunesmith_api.tasks import model_kind
 from tunesmith_trainer import log
 from tunesmith_trainer.config import lora_of, refuse_unmeasured_gates
 from tunesmith_trainer.fetch import Input, locate_data
+from tunesmith_trainer.instructions import Instruction
 from tunesmith_trainer.making import EVALUATION, TRAIN, Job, Made, content_of, leaks, make_parts
 from tunesmith_trainer.model_files import ModelFiles, check_technique, locate_base_model, lora_targets, sequence_length
 from tunesmith_trainer.outcome import Outcome
 from tunesmith_trainer.output import check_output
+from tunesmith_trainer.parts import PartReport
 from tunesmith_trainer.prepared import Prepared
 from tunesmith_trainer.recipes import refuse_unserved
 from tunesmith_trainer.rows import Request
@@ -67,9 +70,16 @@ def prepare(run: Run, outcome: Outcome) -> None:
         stop_token=made.stop,
         labels=made.train.labels,
         multiple_labels=made.train.multiple_labels,
-        instruction=job.instruction(made.train.labels, multiple=made.train.multiple_labels),
+        instruction=_instruction(job, made.train),
     )
     write_json(workspace.prepared, prepared.model_dump(mode="json"))
+
+
+def _instruction(job: Job, train: PartReport) -> Instruction | None:
+    """What the model is asked; None where the rows are prompts already, which are learnt as they are."""
+    if train.format is DataFormat.PROMPT_COMPLETION:
+        return None
+    return job.instruction(train.labels, multiple=train.multiple_labels)
 
 
 def _locate(config: JobConfig, workspace: Workspace) -> _Sources:

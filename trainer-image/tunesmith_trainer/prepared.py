@@ -32,7 +32,7 @@ class Prepared(BaseModel):
     multiple_labels: bool = False
     """Whether a text may have any number of classes."""
     instruction: Instruction | None = None
-    """What the model is asked, where the task has an instruction."""
+    """What the model is asked, where the task has an instruction and the rows are no prompts already."""
 
 
 def read_prepared(workspace: Workspace) -> Prepared:
