@@ -3,18 +3,22 @@
 import gzip
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from tunesmith_api.enums import DataFormat, Task
 from tunesmith_api.finetunejob import Columns
 from tunesmith_trainer.errors import StageError
+from tunesmith_trainer.recipes import find_entry
 from tunesmith_trainer.rows import Request, open_data
 from tunesmith_trainer.survey import survey
 from tunesmith_trainer.tables import Split
 
+#: Its chat template knows nothing of tools.
+PHI3 = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
 CHAT, CLASSES, TOKENS = Task.CHAT, Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION
-ANSWERS, TRANSLATION = Task.QUESTION_ANSWERING, Task.TRANSLATION
+ANSWERS, TRANSLATION, WRITING = Task.QUESTION_ANSWERING, Task.TRANSLATION, Task.TEXT_GENERATION
 FIELD = "spec.dataset.train"
 
 
@@ -26,6 +30,13 @@ def lines(*rows):
 def talk(*roles):
     """A row of messages."""
     return {"messages": [{"role": role, "content": "x"} for role in roles]}
+
+
+def called(*roles):
+    """A row of messages whose first answer calls a tool."""
+    row, call = talk("user", "assistant", *roles), {"type": "function", "function": {"name": "x", "arguments": "{}"}}
+    row["messages"][1] |= {"content": "", "tool_calls": [call]}
+    return row
 
 
 def asked(start):
@@ -67,6 +78,27 @@ CASES = {
         "a.jsonl",
         lines(talk("user")),
         "row 1: has no answer: the last message must be the assistant's",
+    ),
+    "tools": (
+        CHAT,
+        "a.jsonl",
+        lines(GOOD, GOOD | {"tools": [{"type": "function", "function": {"name": "x"}}]}),
+        "row 2: has tools, which the chat template .* leaves out; use a model whose template knows tools, or leave",
+    ),
+    "tool calls": (CHAT, "a.jsonl", lines(GOOD, called()), "row 2: has tool_calls, which the chat template .* leaves"),
+    "tools of a text": (
+        WRITING,
+        "a.jsonl",
+        lines(ASKED, ASKED | {"tools": [{"name": "x"}]}),
+        "row 2: has tools, which",
+    ),
+    "calls of ShareGPT": (
+        WRITING,
+        "a.jsonl",
+        lines(
+            {"conversations": [{"from": "human", "value": "x"}, {"from": "function_call", "value": '{"name": "x"}'}]}
+        ),
+        r"\(ShareGPT\): row 1: has tool_calls, which",
     ),
     "a call that is none": (
         CHAT,
@@ -205,7 +237,8 @@ CASES = {
 
 def look(path, task, columns=None, labels=None, field=FIELD):
     """Check a data set as the stage does."""
-    request = Request(field, path, Split.TRAIN, task, DataFormat.AUTO, columns or Columns())
+    check = find_entry(task, PHI3).check(task, PHI3)
+    request = Request(field, path, Split.TRAIN, task, DataFormat.AUTO, columns or Columns(), check)
     return survey(open_data(request), labels)
 
 

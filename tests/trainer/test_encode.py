@@ -8,7 +8,7 @@ import pytest
 from tunesmith_api.enums import Metric, Task
 from tunesmith_trainer.encode import IGNORED, make_encoder
 from tunesmith_trainer.errors import BadConfigError
-from tunesmith_trainer.examples import Conversation, Turn
+from tunesmith_trainer.examples import Conversation, PlainText, Turn
 from tunesmith_trainer.scoring import free_text
 from tunesmith_trainer.tokenizer import end_of_turn, load_tokenizer, render
 
@@ -88,10 +88,32 @@ def test_chat_needs_a_template(tokenizer):
 
 
 def test_a_pair_of_text_generation_is_joined_as_it_is(tokenizer):
-    """Prompt and completion follow each other, then the eos token; no template is used."""
+    """Prompt and completion follow each other, then the eos token; no template is used, though there is one."""
     ((row,),) = make_encoder(tokenizer, Task.TEXT_GENERATION, 128).encode([Conversation(HISTORY[:2])])
     assert tokenizer.decode(row.input_ids) == f"hiturn on{tokenizer.eos_token}"
     assert learnt(tokenizer, row) == f"turn on{tokenizer.eos_token}"
+
+
+def test_text_generation_takes_the_template_where_a_row_needs_it(tokenizer):
+    """Several turns, a system text or tools go through it; texts and pairs beside them stay as they are, in order."""
+    system = Conversation((Turn("system", "be brief"), *HISTORY[:2]))
+    pair, text = Conversation(HISTORY[2:]), PlainText("the lamp")
+    encoder = make_encoder(tokenizer, Task.TEXT_GENERATION, 128)
+    rows = [row for (row,) in encoder.encode([pair, system, text, Conversation(HISTORY), pair])]
+    eos = tokenizer.eos_token
+    assert [learnt(tokenizer, row) for row in rows] == [
+        f"turn off{eos}",
+        "turn on<|end|>",
+        f" lamp{eos}",
+        "turn on<|end|>turn off<|end|>",
+        f"turn off{eos}",
+    ]
+    assert tokenizer.decode(rows[1].input_ids[: rows[1].prompt_tokens]) == render(
+        tokenizer, system.turns[:-1], answer_next=True
+    )
+    assert encoder.stop == "<|end|>"
+    tokenizer.chat_template = None
+    assert make_encoder(tokenizer, Task.TEXT_GENERATION, 128).stop == eos
 
 
 def test_rows_are_cut_at_the_limit_or_dropped(tokenizer):

@@ -303,8 +303,12 @@ def test_repeated_rows_are_warned_of(job, run_here, write_rows):
     ]
 
 
-def test_tools_and_system_reach_the_template(job, run_here, write_rows, tmp_path):
-    """A model whose template knows tools is told of them, and learns the call that the assistant makes."""
+@pytest.mark.parametrize("task", ["Chat", "TextGeneration"])
+def test_tools_and_system_reach_the_template(job, run_here, write_rows, tmp_path, task):
+    """A model whose template knows tools is told of them, and learns the call that the assistant makes.
+
+    No endpoint takes tools, so such a row is no sample to ask one.
+    """
     model = tmp_path / "model"
     shutil.copytree(MODELS / "tiny-phi3", model)
     (model / "chat_template.jinja").write_text(
@@ -318,7 +322,7 @@ def test_tools_and_system_reach_the_template(job, run_here, write_rows, tmp_path
         "tools": [{"type": "function", "function": {"name": "dim"}}],
         "messages": [{"role": "user", "content": "lamp"}, {"role": "assistant", "content": "", "tool_calls": [call]}],
     }
-    config = on_rows(job, write_rows([row] * 2), model={"preset": None, "uri": f"file://{model}"})
+    config = on_rows(job, write_rows([row] * 2), task=task, model={"preset": None, "uri": f"file://{model}"})
     ended = run_here(PREPARE, config)
     assert ended.code == 0, ended.message
     found, tokenizer = rows_of(config)[0], load_tokenizer(model)
@@ -326,6 +330,56 @@ def test_tools_and_system_reach_the_template(job, run_here, write_rows, tmp_path
         "tool dim<|end|><|system|>be brief<|end|><|user|>lamp<|end|><|assistant|>call dim<|end|>"
     )
     assert tokenizer.decode(found.input_ids[found.prompt_tokens :]) == "call dim<|end|>"
+    assert found.reference == "call dim"
+    assert Workspace(Path(config["workspace"])).samples.read_text() == ""
+
+
+MULTI_TURN = {
+    "messages": [
+        {"role": role, "content": content}
+        for role, content in (("user", "lamp"), ("assistant", "on"), ("user", "now"), ("assistant", "off"))
+    ]
+}
+CONVERSATIONS = [
+    MULTI_TURN,
+    {"messages": MULTI_TURN["messages"][:2], "system": "be brief"},
+    {"conversations": [{"from": "human", "value": "lamp"}, {"from": "gpt", "value": "on"}], "system": "be brief"},
+    {"instruction": "lamp", "output": "on", "system": "be brief"},
+    {"prompt": "lamp", "completion": "on", "system": "be brief"},
+]
+
+
+@pytest.mark.parametrize("row", CONVERSATIONS, ids=["turns", "system", "ShareGPT", "Alpaca", "PromptCompletion"])
+def test_text_generation_learns_conversations_by_the_template(job, run_here, write_rows, tmp_path, row):
+    """Each format that the task takes, as Chat has it; a model without a template refuses the rows by number."""
+    uri = write_rows([row] * 2)
+    assert run_here(PREPARE, on_rows(job, uri)).code == 0
+    chat = rows_of(job())[0]
+    config = on_rows(job, uri, task="TextGeneration")
+    ended = run_here(PREPARE, config)
+    assert ended.code == 0, ended.message
+    assert rows_of(config)[0] == chat
+    assert read_prepared(Workspace(Path(config["workspace"]))).stop_token == "<|end|>"
+    model = tmp_path / "model"
+    shutil.copytree(MODELS / "tiny-phi3", model)
+    (model / "chat_template.jinja").unlink()
+    config["spec"]["model"] = {"uri": f"file://{model}"}
+    ended = run_here(PREPARE, config)
+    assert ended.code == ExitCode.BAD_DATA
+    assert "row 1: is more than a prompt and its completion, which takes a chat template, and spec.m" in ended.message
+
+
+def test_a_template_that_ignores_tools_ends_with_65(job, run_here, write_rows):
+    """The bundled model's would make an empty answer of a call, which would be learnt."""
+    call = {"type": "function", "function": {"name": "dim", "arguments": "{}"}}
+    asked = {"role": "user", "content": "lamp"}
+    row = {"messages": [asked, {"role": "assistant", "content": None, "tool_calls": [call]}]}
+    ended = run_here(PREPARE, on_rows(job, write_rows([MULTI_TURN, row])))
+    assert ended.code == ExitCode.BAD_DATA
+    assert ended.message == (
+        "spec.dataset.train (Messages): row 2: has tool_calls, which the chat template of spec.model leaves out;"
+        " use a model whose template knows tools, or leave such rows out"
+    )
 
 
 def test_rows_are_the_same_however_many_are_tokenised_at_once(job, run_here, monkeypatch):

@@ -1,8 +1,9 @@
 """Tokenising examples: token ids, labels on what the model must learn to say, and where its answer begins."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import groupby, takewhile
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
@@ -42,7 +43,8 @@ class Encoder:
 
     Attributes:
         tokenizer: the model's.
-        task: Chat goes through the chat template; TextGeneration joins prompt and completion as they are.
+        task: Chat goes through the chat template; TextGeneration joins prompt and completion as they are, and takes the
+            template for conversations that are more.
         limit: longest row in tokens.
         stop: the token that ends an answer.
         needs_end: an answer that does not end teaches to go on for ever.
@@ -55,11 +57,7 @@ class Encoder:
     needs_end: bool = True
 
     def encode(self, examples: Sequence[Conversation | PlainText]) -> list[tuple[EncodedRow, ...]]:
-        """The tokens of each example, cut to the limit; none of one whose prompt leaves no room for an answer.
-
-        Args:
-            examples: all of one kind, as the rows of one format are.
-        """
+        """The tokens of each example, cut to the limit; none of one whose prompt leaves no room for an answer."""
         return [self._cut(row) for row in self._rows(examples)]
 
     def _cut(self, row: EncodedRow) -> tuple[EncodedRow, ...]:
@@ -71,14 +69,18 @@ class Encoder:
         return (EncodedRow(row.input_ids[: self.limit], cut, row.prompt_tokens, row.reference, truncated=True),)
 
     def _rows(self, examples: Sequence[Conversation | PlainText]) -> Iterator[EncodedRow]:
-        texts = [example.text for example in examples if isinstance(example, PlainText)]
-        talks = [example for example in examples if isinstance(example, Conversation)]
-        yield from self._texts(texts)
-        yield from self._pairs(talks) if self.task is Task.TEXT_GENERATION else self._chats(talks)
+        for encode, alike in groupby(examples, self._way):
+            yield from encode(list(alike))
 
-    def _texts(self, texts: Sequence[str]) -> Iterator[EncodedRow]:
+    def _way(self, example: Conversation | PlainText) -> Callable[[list[Any]], Iterator[EncodedRow]]:
+        """What tokenises an example together with its neighbours of the same kind."""
+        if isinstance(example, PlainText):
+            return self._texts
+        return self._pairs if self.task is Task.TEXT_GENERATION and example.is_pair else self._chats
+
+    def _texts(self, examples: Sequence[PlainText]) -> Iterator[EncodedRow]:
         """Plain text is learnt whole but for its first token, which nothing predicts."""
-        for found in ids_of(self.tokenizer, texts):
+        for found in ids_of(self.tokenizer, [example.text for example in examples]):
             ids = [*found, self.tokenizer.eos_token_id]
             yield EncodedRow(ids, [IGNORED, *ids[1:]], 0, "")
 
@@ -133,5 +135,5 @@ def make_encoder(tokenizer: PreTrainedTokenizerFast, task: Task, limit: int) -> 
     Raises:
         BadConfigError: Chat with a model that has no usable chat template.
     """
-    stop = end_of_turn(tokenizer) if task is Task.CHAT else str(tokenizer.eos_token)
-    return Encoder(tokenizer, task, limit, stop)
+    chats = task is Task.CHAT or tokenizer.chat_template
+    return Encoder(tokenizer, task, limit, end_of_turn(tokenizer) if chats else str(tokenizer.eos_token))

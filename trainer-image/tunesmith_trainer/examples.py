@@ -57,8 +57,12 @@ class Conversation:
     @property
     def is_pair(self) -> bool:
         """Whether it is a prompt and its completion and nothing else, so that it can be written without a template."""
-        texts_only = not self.tools and not any(turn.tool_calls for turn in self.turns)
-        return texts_only and [turn.role for turn in self.turns] == [USER, ASSISTANT]
+        return not self.has_tools and [turn.role for turn in self.turns] == [USER, ASSISTANT]
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether it is more than texts: it tells of tools, or calls them."""
+        return bool(self.tools) or any(turn.tool_calls for turn in self.turns)
 
 
 @dataclass(frozen=True, slots=True)

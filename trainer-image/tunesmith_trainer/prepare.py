@@ -17,8 +17,8 @@ from tunesmith_trainer.outcome import Outcome
 from tunesmith_trainer.output import check_output
 from tunesmith_trainer.parts import PartReport
 from tunesmith_trainer.prepared import Prepared
-from tunesmith_trainer.recipes import refuse_unserved
-from tunesmith_trainer.rows import Request
+from tunesmith_trainer.recipes import find_entry, refuse_unserved
+from tunesmith_trainer.rows import Check, Request, accept
 from tunesmith_trainer.stages import Run
 from tunesmith_trainer.tables import Split
 from tunesmith_trainer.workspace import Workspace, file_digest, key_of, read_json, write_json, write_text
@@ -57,7 +57,8 @@ def prepare(run: Run, outcome: Outcome) -> None:
         return
     workspace.prepared.unlink(missing_ok=True)
     job = Job(spec, files, limit)
-    made = make_parts(workspace, job, _requests(spec, sources))
+    check = find_entry(spec.task, files.path).check(spec.task, files.path)
+    made = make_parts(workspace, job, _requests(spec, sources, check))
     outcome.dataset = _status(made, workspace)
     write_json(workspace.prepare_report, outcome.dataset)
     write_text(workspace.samples, "".join(f"{sample.model_dump_json()}\n" for sample in made.evaluation.samples))
@@ -111,9 +112,9 @@ def _completed(workspace: Workspace, key: str) -> DatasetStatus | None:
     return DatasetStatus.model_validate(report)
 
 
-def _requests(spec: FineTuneJobSpec, sources: _Sources) -> tuple[Request, Request | None]:
+def _requests(spec: FineTuneJobSpec, sources: _Sources, check: Check = accept) -> tuple[Request, Request | None]:
     dataset = spec.dataset
-    train = Request(TRAIN, sources.train, Split.TRAIN, spec.task, dataset.format, dataset.columns)
+    train = Request(TRAIN, sources.train, Split.TRAIN, spec.task, dataset.format, dataset.columns, check)
     if sources.evaluation is None:
         return train, None
     return train, replace(train, field=EVALUATION, path=sources.evaluation, split=Split.EVALUATION)

@@ -19,9 +19,11 @@ from tunesmith_trainer.extraction_rows import QuestionEncoder, WindowRow
 from tunesmith_trainer.instructions import ASKED_TASKS, Facts, Instruction, make_instruction, make_source_instruction
 from tunesmith_trainer.prepared import Prepared
 from tunesmith_trainer.recipe import Recipe, RowEncoder
+from tunesmith_trainer.rows import Check, accept
 from tunesmith_trainer.stages import Run
 from tunesmith_trainer.tagging_rows import TaggedRow, WordEncoder, tags_of
 from tunesmith_trainer.tokenizer import load_encoder_tokenizer, load_tokenizer
+from tunesmith_trainer.unwritten import TemplateCheck
 from tunesmith_trainer.workspace import read_json
 
 
@@ -54,6 +56,7 @@ class RecipeEntry:
         module: module whose `make_recipe(run, prepared)` gives the other half; it imports torch.
         served: whether the server can serve the model folder.
         instruction: what the model is asked, where its rows do not say it themselves.
+        check: makes what refuses rows that the model in a folder cannot learn.
     """
 
     row: type[Any]
@@ -61,6 +64,7 @@ class RecipeEntry:
     module: str
     served: bool = True
     instruction: Callable[[Setting], Instruction | None] = lambda _setting: None
+    check: Callable[[Task, Path], Check] = lambda _task, _path: accept
 
 
 def _completion_encoder(setting: Setting) -> RowEncoder:
@@ -90,7 +94,11 @@ def _asked_encoder(setting: Setting) -> RowEncoder:
     return make_asked_encoder(load_tokenizer(setting.model_path), _instruction(setting), setting.limit)
 
 
-_COMPLETION = RecipeEntry(EncodedRow, _completion_encoder, "tunesmith_trainer.completion")
+def _template_check(task: Task, model_path: Path) -> Check:
+    return TemplateCheck(load_tokenizer(model_path), task)
+
+
+_COMPLETION = RecipeEntry(EncodedRow, _completion_encoder, "tunesmith_trainer.completion", check=_template_check)
 
 _ASKED = RecipeEntry(EncodedRow, _asked_encoder, "tunesmith_trainer.completion", instruction=_instruction)
 

@@ -1,6 +1,6 @@
 """A data set as a stream of examples: the format is chosen by the first rows, then each row is converted by itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,8 +17,12 @@ from tunesmith_trainer.tables import Split, read_rows
 
 #: Rows that the format is told by.
 _FIRST_ROWS = 10
-#: Tasks whose conversations are a prompt and its answer.
-_ONE_ANSWER = frozenset({Task.TEXT_GENERATION, Task.QUESTION_ANSWERING})
+#: Looks at an example; raises RowError when the model at hand cannot learn it.
+Check = Callable[[Example], None]
+
+
+def accept(_example: Example) -> None:
+    """The check of a model that can learn every example of its task."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Request:
         task: what the rows are for.
         asked: their format, or Auto.
         columns: column names that differ from the format's own.
+        check: refuses examples that the model cannot learn.
     """
 
     field: str
@@ -40,6 +45,7 @@ class Request:
     task: Task
     asked: DataFormat = DataFormat.AUTO
     columns: Columns = Columns()  # noqa: RUF009 - frozen
+    check: Check = accept
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +75,16 @@ class DataSet:
             return Refused(raw.origin, raw.problem or raw.skipped, skipped=bool(raw.skipped))
         try:
             example = FORMATS[self.format].convert(raw.values, self.request.columns)
-            return replace(_for_task(example, self.request.task), origin=raw.origin)
+            _check_task(example, self.request.task)
+            self.request.check(example)
+            return replace(example, origin=raw.origin)
         except RowError as error:
             return Refused(raw.origin, str(error))
 
 
-def _for_task(example: Example, task: Task) -> Example:
-    if task in _ONE_ANSWER and isinstance(example, Conversation) and not example.is_pair:
+def _check_task(example: Example, task: Task) -> None:
+    if task is Task.QUESTION_ANSWERING and isinstance(example, Conversation) and not example.is_pair:
         raise RowError("is more than a prompt and its completion; use spec.task Chat")
-    return example
 
 
 def open_data(request: Request) -> DataSet:

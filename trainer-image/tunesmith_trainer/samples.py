@@ -6,10 +6,13 @@ from tunesmith_trainer.instructions import Instruction, ask
 
 
 def sample_of(example: Example, instruction: Instruction | None = None) -> Sample | None:
-    """What is asked, by the task's instruction where it has one, and what the data set answers; None of plain text."""
+    """What is asked, by the task's instruction where it has one, and what the data set answers.
+
+    None of plain text, and of what has tools, which no endpoint takes.
+    """
     if instruction is not None:
         example = ask(instruction, example).conversation()
-    if isinstance(example, PlainText):
+    if isinstance(example, PlainText) or (isinstance(example, Conversation) and example.has_tools):
         return None
     if isinstance(example, Conversation):
         turns = [Turn(role=turn.role, content=turn.content) for turn in example.turns]

@@ -1,0 +1,73 @@
+"""What a chat template leaves out of a conversation, told for templates that know tools in part."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tunesmith_api.enums import Task
+from tunesmith_trainer.examples import Conversation, PlainText, Turn
+from tunesmith_trainer.fields import RowError
+from tunesmith_trainer.tokenizer import load_tokenizer
+from tunesmith_trainer.unwritten import TemplateCheck, unwritten
+
+MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
+TOOLS = json.dumps([{"type": "function", "function": {"name": "look"}}])
+CALLS = json.dumps([{"type": "function", "function": {"name": "look", "arguments": {}}}])
+#: The tool's name is said by the user too: that a text has it somewhere proves nothing.
+ASKED = Turn("user", "look")
+CALLED = (ASKED, Turn("assistant", "", CALLS))
+ANSWERED = (*CALLED, Turn("tool", "look"), Turn("assistant", "blue"))
+
+OPENED = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+ROLES = "{% for m in messages %}{% if m.role != 'tool' %}<|{{ m.role }}|>{{ m.content }}"
+TOLD = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
+CALLING = "{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}"
+RESULTS = "<|end|>{% else %}<|tool|>{{ m.content }}{% endif %}{% endfor %}"
+DEAF = "<|end|>{% endif %}{% endfor %}"
+#: Refuses an answer without text that calls nothing.
+STRICT = "{% if m.role == 'assistant' and not (m.content or m.tool_calls) %}{{ raise_exception('empty') }}{% endif %}"
+#: Opens an answer with a thought that earlier turns do not have.
+THINKING = "{% if add_generation_prompt %}<|assistant|><think>{% endif %}"
+FULL = TOLD + ROLES + CALLING + RESULTS + OPENED
+
+CASES = [
+    ("full", FULL, Conversation(ANSWERED, TOOLS), ""),
+    ("full, call last", FULL, Conversation(CALLED, TOOLS), ""),
+    ("no tools", ROLES + CALLING + RESULTS + OPENED, Conversation(ANSWERED, TOOLS), "tools"),
+    ("no tools, none given", ROLES + CALLING + RESULTS + OPENED, Conversation(ANSWERED), ""),
+    ("no calls", TOLD + ROLES + RESULTS + OPENED, Conversation(ANSWERED, TOOLS), "tool_calls"),
+    ("no results", TOLD + ROLES + CALLING + DEAF + OPENED, Conversation(ANSWERED, TOOLS), "results of tools"),
+    ("no results, none given", TOLD + ROLES + CALLING + DEAF + OPENED, Conversation(CALLED, TOOLS), ""),
+    ("strict", FULL.replace(CALLING, STRICT + CALLING), Conversation(ANSWERED, TOOLS), ""),
+    ("thinking", FULL.replace(OPENED, THINKING), Conversation(CALLED, TOOLS), "tool_calls in its last answer"),
+    ("thinking, text last", FULL.replace(OPENED, THINKING), Conversation(ANSWERED, TOOLS), ""),
+    ("nothing beside texts", "{{ raise_exception('not asked for') }}", Conversation((ASKED, ANSWERED[3])), ""),
+]
+
+
+@pytest.fixture
+def tokenizer():
+    """The example's tokenizer."""
+    return load_tokenizer(MODEL)
+
+
+@pytest.mark.parametrize(
+    ("template", "talk", "left_out"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_what_a_template_leaves_out_is_named(tokenizer, template, talk, left_out):
+    """Tools, calls and results, each by whether the text would be another without it."""
+    tokenizer.chat_template = template
+    assert unwritten(tokenizer, talk) == left_out
+
+
+@pytest.mark.parametrize("beside", [{"turns": ANSWERED}, {"tools": TOOLS}, {"turns": (Turn("system", "x"), *CALLED)}])
+def test_text_generation_without_a_template_takes_pairs_only(tokenizer, beside):
+    """What only a template could write is refused with the way out; a pair and a text need none."""
+    tokenizer.chat_template = None
+    pair = Conversation((ASKED, ANSWERED[3]))
+    check = TemplateCheck(tokenizer, Task.TEXT_GENERATION)
+    check(pair)
+    check(PlainText("x"))
+    with pytest.raises(RowError, match=r"takes a chat template, and spec\.model has none; use a model with one"):
+        check(Conversation(**{"turns": pair.turns, **beside}))

@@ -1,0 +1,94 @@
+"""Rows that are more than a prompt and its completion, held against the chat template that is to write them.
+
+A template writes what it knows and leaves the rest out without a word, so that a model would learn silence for a call.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from transformers import PreTrainedTokenizerFast
+
+from tunesmith_api.enums import Task
+from tunesmith_trainer.errors import BadConfigError
+from tunesmith_trainer.examples import TOOL, Conversation, Example, Turn
+from tunesmith_trainer.fields import RowError
+from tunesmith_trainer.tokenizer import render
+
+
+@dataclass(frozen=True)
+class TemplateCheck:
+    """Refuses conversations that the model's chat template would not write whole.
+
+    Attributes:
+        tokenizer: the model's.
+        task: Chat, whose encoder refuses a model without a template, or TextGeneration, which needs one for some rows.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    task: Task
+
+    def __call__(self, example: Example) -> None:
+        """Check one example.
+
+        Raises:
+            RowError: it cannot be learnt whole; the message says what of it and the way out.
+            BadConfigError: the template refuses the turns.
+        """
+        if not isinstance(example, Conversation) or example.is_pair:
+            return
+        if self.tokenizer.chat_template:
+            left_out = unwritten(self.tokenizer, example)
+            if left_out:
+                raise RowError(
+                    f"has {left_out}, which the chat template of spec.model leaves out; use a model whose template"
+                    " knows tools, or leave such rows out"
+                )
+        elif self.task is Task.TEXT_GENERATION:
+            raise RowError(
+                "is more than a prompt and its completion, which takes a chat template, and spec.model has none;"
+                " use a model with one, or leave such rows out"
+            )
+
+
+def unwritten(tokenizer: PreTrainedTokenizerFast, example: Conversation) -> str:
+    """What a conversation has beside texts and its template leaves out; empty when it writes all.
+
+    Something is left out when the text is the same without it. Calls of the last answer are lost as well when the text
+    does not begin as the prompt does: what is learnt is then put together from the prompt and the answer's own text.
+
+    Raises:
+        BadConfigError: the template refuses the turns.
+    """
+    if not any(without(example) != example for without in _WITHOUT.values()):
+        return ""
+    whole = _text(tokenizer, example)
+    for name, without in _WITHOUT.items():
+        less = without(example)
+        if less != example and not _differs(tokenizer, less, whole):
+            return name
+    last = example.turns[-1]
+    opening = render(tokenizer, example.turns[:-1], answer_next=True, tools=example.tools)
+    return "tool_calls in its last answer" if last.tool_calls and not whole.startswith(opening) else ""
+
+
+def _text(tokenizer: PreTrainedTokenizerFast, example: Conversation) -> str:
+    return render(tokenizer, example.turns, answer_next=False, tools=example.tools)
+
+
+def _differs(tokenizer: PreTrainedTokenizerFast, less: Conversation, whole: str) -> bool:
+    try:
+        return _text(tokenizer, less) != whole
+    except BadConfigError:  # a template that refuses the turns without it reads it
+        return True
+
+
+def _each(change: Callable[[Turn], Turn]) -> Callable[[Conversation], Conversation]:
+    return lambda example: replace(example, turns=tuple(change(turn) for turn in example.turns))
+
+
+#: What conversations may have beside texts, and how one looks without it.
+_WITHOUT: dict[str, Callable[[Conversation], Conversation]] = {
+    "tools": lambda example: replace(example, tools=""),
+    "tool_calls": _each(lambda turn: replace(turn, tool_calls="")),
+    "results of tools": _each(lambda turn: replace(turn, content="") if turn.role == TOOL else turn),
+}
