@@ -52,7 +52,7 @@ class Sample(Model):
     """One evaluation row as people read it, for trying the model out."""
 
     messages: list[Turn]
-    """The conversation up to the answer; for TextGeneration one turn, the prompt."""
+    """The conversation up to the answer; a single turn is a prompt as it is for TextGeneration."""
     reference: str
     """The answer that the data set gives."""
 

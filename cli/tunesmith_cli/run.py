@@ -233,7 +233,7 @@ def _serve(current: _Run, options: RunOptions) -> int:
 def _ask(current: _Run, server: Server) -> None:
     samples = current.folder.samples()
     if not samples:
-        _say(current.console, "  no question asked: the evaluation rows have no answers to compare with")
+        _say(current.console, "  no question asked: the evaluation rows have no answers to compare with, or have tools")
         return
     answer = ask(server, current.config.spec, samples[0])
     write_report(current.folder, current.config, current.plan, Ending(answer=answer))

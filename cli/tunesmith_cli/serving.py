@@ -114,7 +114,8 @@ def ask(server: Server, spec: FineTuneJobSpec, sample: Sample) -> Answer:
     limit = spec.evaluation.generation.max_new_tokens
     body: dict[str, object] = {"model": server.model, "temperature": 0, "max_tokens": limit}
     question = sample.messages[-1].content
-    completes = spec.task is Task.TEXT_GENERATION or not server.chats
+    is_prompt = spec.task is Task.TEXT_GENERATION and len(sample.messages) == 1
+    completes = is_prompt or not server.chats
     if completes:
         path, body = "/v1/completions", body | {"prompt": question}
     else:

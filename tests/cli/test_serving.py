@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,11 +14,12 @@ import yaml
 from rich.console import Console
 
 from tunesmith_api import ExitCode, FineTuneJob, Stage
+from tunesmith_api.reports import Sample, Turn
 from tunesmith_cli import run as running
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.folder import RunFolder
 from tunesmith_cli.local_job import local_job
-from tunesmith_cli.serving import refuse_unserved
+from tunesmith_cli.serving import Server, ask, refuse_unserved
 
 MODELS = Path(__file__).parents[1] / "models"
 TUNESMITH = Path(sys.executable).with_name("tunesmith")
@@ -84,3 +87,46 @@ def test_a_fetched_model_is_looked_at_after_prepare(tmp_path: Path, monkeypatch:
     assert str(caught.value).startswith(UNSERVED)
     assert str(caught.value).endswith(f"; go on without it: tunesmith run --resume {folder.root}")
     assert begun == [Stage.PREPARE]
+
+
+@pytest.mark.parametrize(
+    ("task", "turns", "chats", "path"),
+    [
+        ("TextGeneration", ["user"], True, "/v1/completions"),
+        ("TextGeneration", ["system", "user"], True, "/v1/chat/completions"),
+        ("TextGeneration", ["user", "assistant", "user"], True, "/v1/chat/completions"),
+        ("Chat", ["user"], True, "/v1/chat/completions"),
+        ("TextClassification", ["user"], False, "/v1/completions"),
+    ],
+)
+def test_a_sample_is_asked_as_its_row_was_learnt(task: str, turns: list[str], chats: bool, path: str) -> None:  # noqa: FBT001
+    """A prompt of TextGeneration as it is, a conversation of it by the chat template, as training has it."""
+    asked = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        """Answers either path."""
+
+        def do_POST(self) -> None:
+            """Remember the path and the body."""
+            asked.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"choices": [{"text": "on", "message": {"content": "on"}}]}')
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    spec = FineTuneJob.model_validate(manifest({"preset": "tiny-phi3"}, task=task)).spec
+    sample = Sample(messages=[Turn(role=role, content="lamp") for role in turns], reference="on")
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as endpoint,
+        subprocess.Popen(["/bin/true"]) as process,
+    ):
+        Thread(target=endpoint.serve_forever, daemon=True).start()
+        server = Server(f"http://127.0.0.1:{endpoint.server_port}", "job", process, chats=chats)
+        assert ask(server, spec, sample).answer == "on"
+        endpoint.shutdown()
+    ((where, body),) = asked
+    assert where == path
+    assert body.get("prompt") == ("lamp" if path == "/v1/completions" else None)
+    assert [turn["role"] for turn in body.get("messages", [])] == ([] if "prompt" in body else turns)
