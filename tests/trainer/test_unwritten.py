@@ -71,3 +71,17 @@ def test_text_generation_without_a_template_takes_pairs_only(tokenizer, beside):
     check(PlainText("x"))
     with pytest.raises(RowError, match=r"takes a chat template, and spec\.model has none; use a model with one"):
         check(Conversation(**{"turns": pair.turns, **beside}))
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('Roles must alternate') }}", "Roles must alternate"),
+        (FULL.replace("c.function.name", "'call ' + c.function.arguments"), "can only concatenate str"),
+    ],
+)
+def test_a_row_that_a_template_refuses_is_told_by_its_number(tokenizer, template, reason):
+    """Gemma's refuses the turns of tools; DeepSeek's joins the arguments as if they were a text."""
+    tokenizer.chat_template = template
+    with pytest.raises(RowError, match=f"has tools, but .* refuses the messages: {reason}.*; use a model whose"):
+        TemplateCheck(tokenizer, Task.CHAT)(Conversation(ANSWERED, TOOLS))

@@ -65,7 +65,7 @@ def render_all(
     known = json.loads(tools) if tools else None
     try:
         texts = tokenizer.apply_chat_template(messages, known, tokenize=False, add_generation_prompt=answer_next)
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, TypeError) as error:  # TypeError: it joins texts with what is none
         raise BadConfigError(f"spec.model: the chat template refuses the messages: {error}") from error
     return [str(text) for text in texts]
 

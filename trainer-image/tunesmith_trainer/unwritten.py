@@ -14,6 +14,8 @@ from tunesmith_trainer.examples import TOOL, Conversation, Example, Turn
 from tunesmith_trainer.fields import RowError
 from tunesmith_trainer.tokenizer import render
 
+_WAY_OUT = "use a model whose template knows tools, or leave such rows out"
+
 
 @dataclass(frozen=True)
 class TemplateCheck:
@@ -32,22 +34,24 @@ class TemplateCheck:
 
         Raises:
             RowError: it cannot be learnt whole; the message says what of it and the way out.
-            BadConfigError: the template refuses the turns.
         """
         if not isinstance(example, Conversation) or example.is_pair:
             return
         if self.tokenizer.chat_template:
-            left_out = unwritten(self.tokenizer, example)
-            if left_out:
-                raise RowError(
-                    f"has {left_out}, which the chat template of spec.model leaves out; use a model whose template"
-                    " knows tools, or leave such rows out"
-                )
+            self._refuse_unwritten(example)
         elif self.task is Task.TEXT_GENERATION:
             raise RowError(
                 "is more than a prompt and its completion, which takes a chat template, and spec.model has none;"
                 " use a model with one, or leave such rows out"
             )
+
+    def _refuse_unwritten(self, example: Conversation) -> None:
+        try:
+            left_out = unwritten(self.tokenizer, example)
+        except BadConfigError as error:
+            raise RowError(f"has tools, but {error}; {_WAY_OUT}") from error
+        if left_out:
+            raise RowError(f"has {left_out}, which the chat template of spec.model leaves out; {_WAY_OUT}")
 
 
 def unwritten(tokenizer: PreTrainedTokenizerFast, example: Conversation) -> str:
@@ -57,7 +61,7 @@ def unwritten(tokenizer: PreTrainedTokenizerFast, example: Conversation) -> str:
     does not begin as the prompt does: what is learnt is then put together from the prompt and the answer's own text.
 
     Raises:
-        BadConfigError: the template refuses the turns.
+        BadConfigError: the template refuses the turns, which have tools.
     """
     if not any(without(example) != example for without in _WITHOUT.values()):
         return ""
