@@ -12,7 +12,7 @@ from tunesmith_api.finetunejob import Columns
 from tunesmith_trainer.errors import StageError
 from tunesmith_trainer.recipes import find_entry
 from tunesmith_trainer.rows import Request, open_data
-from tunesmith_trainer.survey import survey
+from tunesmith_trainer.survey import Survey, survey
 from tunesmith_trainer.tables import Split
 
 #: Its chat template knows nothing of tools.
@@ -129,7 +129,13 @@ CASES = {
         CLASSES,
         "a.jsonl",
         lines(A, B, {"text": "z", "label": ["a"]}),
-        "row 1 has one label, row 3 has a list of labels; write all rows alike",
+        "rows 1, 2: one label; row 3: a list of labels; write all rows alike",
+    ),
+    "empty lists of labels": (
+        CLASSES,
+        "a.jsonl",
+        lines({"text": "x", "labels": []}, {"text": "y", "labels": []}),
+        "no row has a label: every list is empty; classification needs a class to learn",
     ),
     "text as label": (
         CLASSES,
@@ -153,7 +159,7 @@ CASES = {
         TOKENS,
         "a.jsonl",
         lines(TAGGED, {"tokens": ["x"], "tags": ["O"]}, {"tokens": ["x"], "tags": ["PER"]}),
-        "row 1 has tags B-name and I-name, row 3 has plain tag names; write all rows alike",
+        "row 1: tags B-name and I-name; row 3: plain tag names; write all rows alike",
     ),
     "no entity": (TOKENS, "a.jsonl", lines({"tokens": ["x"], "tags": ["O"]}), "no row has an entity: every tag is O"),
     "unbalanced CoNLL": (
@@ -235,11 +241,11 @@ CASES = {
 }
 
 
-def look(path, task, columns=None, labels=None, field=FIELD):
+def look(path, task, columns=None, train=None, field=FIELD):
     """Check a data set as the stage does."""
     check = find_entry(task, PHI3).check(task, PHI3)
     request = Request(field, path, Split.TRAIN, task, DataFormat.AUTO, columns or Columns(), check)
-    return survey(open_data(request), labels)
+    return survey(open_data(request), train)
 
 
 @pytest.mark.parametrize(("task", "name", "content", "message"), CASES.values(), ids=CASES)
@@ -266,14 +272,29 @@ def test_an_evaluation_class_must_be_on_a_training_row(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(lines(A, B, {"text": "z", "label": "c"}))
     message = r"evaluation \(LabeledText\): row 3: label 'c' is on no training row, .*; those have a, b"
     with pytest.raises(StageError, match=message):
-        look(tmp_path / "a.jsonl", CLASSES, labels=("a", "b"), field="spec.dataset.evaluation")
-    assert look(tmp_path / "a.jsonl", CLASSES, labels=("a", "b", "c")).examples == 3
+        look(tmp_path / "a.jsonl", CLASSES, train=Survey(9, ("a", "b")), field="spec.dataset.evaluation")
+    assert look(tmp_path / "a.jsonl", CLASSES, train=Survey(9, ("a", "b", "c"))).examples == 3
 
 
 def test_an_evaluation_may_have_one_class(tmp_path):
     """What cannot be trained on can still be measured on."""
     (tmp_path / "a.jsonl").write_bytes(lines(A))
-    assert look(tmp_path / "a.jsonl", CLASSES, labels=("a", "b")).examples == 1
+    assert look(tmp_path / "a.jsonl", CLASSES, train=Survey(9, ("a", "b"))) == Survey(1, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("multiple", "rows", "message"),
+    [
+        (False, [{"text": "x", "labels": ["a", "b"]}], "row 1: a list of labels, where the training rows have one"),
+        (False, [{"text": "x", "labels": []}] * 4, "rows 1, 2, 3 and 1 more: a list of labels, where"),
+        (True, [A], "row 1: one label, where the training rows have a list of labels; write all rows alike"),
+    ],
+)
+def test_evaluation_rows_give_classes_as_the_training_rows_do(tmp_path, multiple, rows, message):
+    """A list where one class was learnt would always count as wrong, so its rows are told; and the other way round."""
+    (tmp_path / "a.jsonl").write_bytes(lines(*rows))
+    with pytest.raises(StageError, match=message):
+        look(tmp_path / "a.jsonl", CLASSES, train=Survey(9, ("a", "b"), multiple))
 
 
 CATALOGUE = b"""

@@ -102,6 +102,17 @@ def test_bad_rows_end_with_65(job, run_here, write_rows, rows, message):
     assert re.search(message, ended.message), ended.message
 
 
+@pytest.mark.parametrize("given", [[], ["a", "b"]])
+def test_evaluation_rows_with_lists_of_labels_do_not_measure_one_label(job, run_here, write_rows, given):
+    """Both parts give their classes alike, which is told with the evaluation rows before a model is loaded."""
+    train = write_rows([{"text": f"{label} {n}", "label": label} for n in range(4) for label in "ab"])
+    evaluation = write_rows([{"text": "x", "labels": given}], "evaluation.jsonl")
+    config = on_rows(job, train, task="TextClassification", dataset={"evaluation": {"uri": evaluation}})
+    ended = run_here(PREPARE, config)
+    assert ended.code == ExitCode.BAD_DATA, ended.message
+    assert "spec.dataset.evaluation (LabeledText): row 1: a list of labels, where the training rows" in ended.message
+
+
 def test_a_file_that_is_not_utf_8_ends_with_65(job, run_here, tmp_path):
     """The message has the byte's offset and the row."""
     path = tmp_path / "latin.jsonl"

@@ -147,17 +147,15 @@ def _apart(workspace: Workspace, job: Job, train: Request, evaluation: Request) 
 
 
 def _alone(job: Job, request: Request, files: PartFiles, train: PartReport | None) -> PartReport:
-    labels = None if train is None else tuple(train.labels)
-    key = job.key(content_of(request), labels, train.multiple_labels if train else None)
+    given = None if train is None else Survey(train.examples, tuple(train.labels), train.multiple_labels)
+    key = job.key(content_of(request), given and given.labels, given and given.multiple)
     data = open_data(request)
     refuse_unmeasured_gates(job.spec, data.format, job.kind)
     known = files.complete(key)
     if known is not None:
         log.info("tokenised before", field=request.field, examples=known.examples)
         return known
-    found = survey(data, labels)
-    if train is not None:
-        found = Survey(found.examples, tuple(train.labels), train.multiple_labels, found.warnings)
+    found = survey(data, given)
     encoder = job.encoder(found.labels, multiple=found.multiple)
     return _write(job, _Checked(data, found), encoder, [files], key, choose=lambda: 0)[0]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tunesmith_api.enums import DataFormat
 from tunesmith_trainer.errors import BadDataError
-from tunesmith_trainer.examples import Example, Labeled, Origin, TokenLabeled
+from tunesmith_trainer.examples import Example, Labeled, TokenLabeled
 from tunesmith_trainer.meter import Meter
 from tunesmith_trainer.rows import DataSet, Refused
 from tunesmith_trainer.tables import data_files
@@ -15,6 +15,7 @@ from tunesmith_trainer.tally import Tally
 MOST_CLASSES = 10_000
 _LEAST_CLASSES = 2
 _SHOWN_CLASSES = 5
+_ONE, _SEVERAL = "one label", "a list of labels"
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class _Found:
     refused: Tally = field(default_factory=Tally)
     skipped: dict[str, Tally] = field(default_factory=dict)
     labels: dict[str, Tally] = field(default_factory=dict)
-    #: The first row of each way to give classes: one or a list, IOB names or plain ones.
-    ways: dict[str, Origin] = field(default_factory=dict)
+    #: The rows of each way to give classes: one or a list, IOB names or plain ones.
+    ways: dict[str, Tally] = field(default_factory=dict)
 
 
 def labels_of(example: Example) -> Iterable[str]:
@@ -55,7 +56,7 @@ def labels_of(example: Example) -> Iterable[str]:
 
 def _way(example: Example) -> str:
     if isinstance(example, Labeled):
-        return "a list of labels" if example.multiple else "one label"
+        return _SEVERAL if example.multiple else _ONE
     if isinstance(example, TokenLabeled) and any(tag != "O" for tag in example.tags):
         return "plain tag names" if example.plain else "tags B-name and I-name"
     return ""
@@ -66,12 +67,13 @@ def several_files(data: DataSet) -> bool:
     return len(data_files(data.request.path, data.request.split)) > 1
 
 
-def survey(data: DataSet, known_labels: tuple[str, ...] | None = None) -> Survey:
+def survey(data: DataSet, train: Survey | None = None) -> Survey:
     """Check every row.
 
     Args:
         data: what to check.
-        known_labels: classes of the training rows, beside which evaluation rows may have no others.
+        train: what the training rows hold, where these are evaluation rows: they may have no other classes, and give
+            them in the same way.
 
     Raises:
         BadDataError: rows that cannot be used, the first three by number; or classes that cannot be learnt.
@@ -90,14 +92,16 @@ def survey(data: DataSet, known_labels: tuple[str, ...] | None = None) -> Survey
     if found.refused.count:
         reasons = found.refused.reasons(with_files=with_files)
         raise BadDataError(f"{data.request.field} ({data.format}): {reasons}")
-    problem = next(_problems(found, known_labels, data.format, with_files=with_files), None)
+    problem = next(_problems(found, train, data.format, with_files=with_files), None)
     if problem:
         raise BadDataError(f"{data.request.field} ({data.format}): {problem}")
     warnings = tuple(
         f"{data.request.field}: {tally.count} rows skipped, {reason}: {tally.rows(with_files=with_files)}"
         for reason, tally in found.skipped.items()
     )
-    return Survey(found.examples, tuple(sorted(found.labels)), "a list of labels" in found.ways, warnings)
+    if train is not None:
+        return Survey(found.examples, train.labels, train.multiple, warnings)
+    return Survey(found.examples, tuple(sorted(found.labels)), _SEVERAL in found.ways, warnings)
 
 
 def _gather(found: _Found, entry: Example | Refused) -> None:
@@ -110,30 +114,33 @@ def _gather(found: _Found, entry: Example | Refused) -> None:
         found.labels.setdefault(label, Tally()).add(entry.origin)
     way = _way(entry)
     if way:
-        found.ways.setdefault(way, entry.origin)
+        found.ways.setdefault(way, Tally()).add(entry.origin)
 
 
-def _problems(
-    found: _Found, known: tuple[str, ...] | None, data_format: DataFormat, *, with_files: bool
-) -> Iterator[str]:
+def _problems(found: _Found, train: Survey | None, data_format: DataFormat, *, with_files: bool) -> Iterator[str]:
     if not found.examples:
         yield "no row is left; every one was skipped"
-    if len(found.ways) > 1:
-        (one, first), (other, second) = list(found.ways.items())[:2]
-        yield f"row {first.row} has {one}, row {second.row} has {other}; write all rows alike"
-    if known is None:
+    ways = [f"{tally.rows(with_files=with_files)}: {way}" for way, tally in found.ways.items()]
+    if len(ways) > 1:
+        yield f"{'; '.join(ways)}; write all rows alike"
+    if train is None:
         yield from _too_few(found, tags=data_format is DataFormat.TOKEN_LABELS)
         return
-    for label in sorted(set(found.labels) - set(known)):
+    usual, other = (_SEVERAL, _ONE) if train.multiple else (_ONE, _SEVERAL)
+    if other in found.ways:
+        yield f"{ways[0]}, where the training rows have {usual}; write all rows alike"
+    for label in sorted(set(found.labels) - set(train.labels)):
         rows = found.labels[label].rows(with_files=with_files)
-        yield f"{rows}: label {label!r} is on no training row, so it cannot be learnt; those have {_shown(known)}"
+        known = _shown(train.labels)
+        yield f"{rows}: label {label!r} is on no training row, so it cannot be learnt; those have {known}"
 
 
 def _too_few(found: _Found, *, tags: bool) -> Iterator[str]:
     if tags and not found.labels:
         yield "no row has an entity: every tag is O"
-    single = "one label" in found.ways
-    if single and len(found.labels) < _LEAST_CLASSES:
+    if _SEVERAL in found.ways and not found.labels:
+        yield "no row has a label: every list is empty; classification needs a class to learn"
+    if _ONE in found.ways and len(found.labels) < _LEAST_CLASSES:
         yield f"every row has the label {next(iter(found.labels))!r}; classification needs two classes or more"
 
 
