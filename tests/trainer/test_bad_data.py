@@ -137,6 +137,12 @@ CASES = {
         lines({"text": "x", "labels": []}, {"text": "y", "labels": []}),
         "no row has a label: every list is empty; classification needs a class to learn",
     ),
+    "several labels as text": (
+        CLASSES,
+        "a.csv",
+        b'text,labels\nx,"a,b"\ny,"[""a""]"\n',
+        "row 1: labels is text, not a list: 'a,b'; write a JSON list",
+    ),
     "text as label": (
         CLASSES,
         "a.jsonl",
@@ -332,5 +338,8 @@ def test_classes_are_listed_by_name(tmp_path):
     (tmp_path / "b.jsonl").write_bytes(lines({"text": "x", "labels": ["b"]}, {"text": "y", "labels": []}))
     found = look(tmp_path / "b.jsonl", CLASSES)
     assert (found.labels, found.multiple) == (("b",), True)
+    (tmp_path / "b.csv").write_bytes(b'text,labels\nx,"[""b""]"\ny,[]\n')
+    (tmp_path / "b.tsv").write_bytes(b'text\tlabels\nx\t["b"]\ny\t[]\n')
+    assert look(tmp_path / "b.csv", CLASSES) == look(tmp_path / "b.tsv", CLASSES) == found
     (tmp_path / "c.conll").write_bytes(b"x B-PER\ny I-PER\n\nz I-LOC\n")
     assert look(tmp_path / "c.conll", TOKENS).labels == ("LOC", "PER")

@@ -149,9 +149,30 @@ GOOD = [
     ),
     (DataFormat.PARALLEL_TEXT, {"source": "hi", "target": "hallo"}, Pair("hi", "hallo")),
 ]
+#: Rows as CSV and TSV have them: every cell is text, in which lists and objects are JSON.
+CELLS = [
+    (DataFormat.LABELED_TEXT, {"text": "hi", "labels": '["b", "a"]'}, Labeled("hi", ("b", "a"), multiple=True)),
+    (DataFormat.LABELED_TEXT, {"text": "hi", "label": "[0]"}, Labeled("hi", ("0",), multiple=True)),
+    (DataFormat.LABELED_TEXT, {"text": "hi", "labels": " []"}, Labeled("hi", (), multiple=True)),
+    (DataFormat.LABELED_TEXT, {"text": "hi", "label": "[Question]"}, Labeled("hi", ("[Question]",))),
+    (DataFormat.LABELED_TEXT, {"text": "hi", "label": "{}"}, Labeled("hi", ("{}",))),
+    (DataFormat.TOKEN_LABELS, {"tokens": '["Ada","L.","ran"]', "tags": '["B-PER","I-PER","O"]'}, ENTITIES),
+    (
+        DataFormat.TOKEN_LABELS,
+        {"text": "Ada ran", "spans": '[{"start": 4, "end": 7, "label": "Y"}]'},
+        TokenLabeled("Ada ran", ((0, 3), (4, 7)), ("O", "B-Y")),
+    ),
+    (
+        DataFormat.SQUAD,
+        {"context": CONTEXT, "question": "who?", "answers": '{"text": ["Ada"], "answer_start": [21]}'},
+        Question(CONTEXT, "who?", (Answer("Ada", 21),)),
+    ),
+    (DataFormat.SQUAD, {"context": "c", "question": "q", "answers": "[]"}, Question("c", "q", ())),
+    (DataFormat.SQUAD, {"context": "c", "question": "q", "is_impossible": "True"}, Question("c", "q", ())),
+]
 
 
-@pytest.mark.parametrize(("format_", "row", "example"), GOOD)
+@pytest.mark.parametrize(("format_", "row", "example"), [*GOOD, *CELLS])
 def test_every_format_is_detected_and_converted(format_, row, example):
     """A row of each layout is recognised by its columns, among the formats of each task that takes it."""
     assert FORMATS[format_].convert(row, NONE) == example
@@ -170,6 +191,7 @@ RENAMED = [
     (DataFormat.MESSAGES, {"messages": "talk"}, {"talk": MESSAGES}, Conversation(PAIR)),
     (DataFormat.TEXT, {"text": "body"}, {"body": "hi"}, PlainText("hi")),
     (DataFormat.LABELED_TEXT, {"text": "body", "label": "kind"}, {"body": "hi", "kind": "a"}, Labeled("hi", ("a",))),
+    (DataFormat.LABELED_TEXT, {"label": "labels"}, {"text": "hi", "labels": "a"}, Labeled("hi", ("a",))),
     (
         DataFormat.TOKEN_LABELS,
         {"tokens": "words", "tags": "pos"},
@@ -292,9 +314,17 @@ BAD = [
     (L, {"text": "x", "label": -1}, "label is -1, the mark of a row without a label; leave such rows out"),
     (L, {"text": "x", "label": 0.5}, "label is float, not text: 0.5"),
     (L, {"text": "x", "labels": ["a", None]}, r"labels\[1\] is null"),
+    (L, {"text": "x", "labels": '["a", ""]'}, r"labels\[1\] is empty"),
+    (
+        L,
+        {"text": "x", "labels": "a,b"},
+        r"labels is text, not a list: 'a,b'; write a JSON list such as \[\"a\", \"b\"\], or name the column in spec",
+    ),
+    (L, {"text": "x", "labels": "['a', 'b']"}, "labels is text, not a list: .*; write a JSON list"),
+    (L, {"text": "x", "labels": "[" * 100_000}, "labels is text, not a list"),
     (T, {"tokens": ["a"]}, "has no column 'tags'"),
     (T, {"tokens": [], "tags": []}, "tokens is empty"),
-    (T, {"tokens": "a b", "tags": ["O", "O"]}, "tokens is str, not a list: 'a b'"),
+    (T, {"tokens": "a b", "tags": ["O", "O"]}, "tokens is str, not a list: 'a b'; write a JSON list"),
     (T, {"tokens": ["a", "b"], "tags": ["O"]}, "tags has 1 entries, tokens has 2; each token needs one tag"),
     (T, {"tokens": ["a", ""], "tags": ["O", "O"]}, r"tokens\[1\] is empty"),
     (T, {"tokens": ["a", "b"], "tags": ["B-X", "X"]}, r"tags\[1\] is 'X', which is neither O nor B-name nor I-name"),

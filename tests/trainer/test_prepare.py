@@ -9,7 +9,7 @@ import pytest
 
 from tunesmith_api import ExitCode, FailureCategory, Stage
 from tunesmith_api.enums import Metric, Task
-from tunesmith_trainer import parts
+from tunesmith_trainer import making, parts, prepare
 from tunesmith_trainer.encode import EncodedRow
 from tunesmith_trainer.encoded import read_encoded
 from tunesmith_trainer.prepared import read_prepared
@@ -301,6 +301,19 @@ def test_a_part_that_was_not_finished_is_made_again(job, run_here, write_rows):
     (folder / "data" / "evaluation.json").unlink()
     assert run_here(PREPARE, config).outcome.dataset == first
     assert parts_written(config) != before
+
+
+def test_rows_of_an_earlier_revision_are_made_again(job, run_here, write_rows, monkeypatch):
+    """An image that reads the same inputs otherwise takes nothing that another one has left."""
+    config = on_rows(job, write_rows([GOOD, {"prompt": "c", "completion": "d"}]))
+    run_here(PREPARE, config)
+    before = parts_written(config)
+    for module in (making, prepare):
+        monkeypatch.setattr(module, "REVISION", 0)
+    assert run_here(PREPARE, config).code == 0
+    after = parts_written(config)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
 
 
 def test_repeated_rows_are_warned_of(job, run_here, write_rows):

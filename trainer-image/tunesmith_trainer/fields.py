@@ -1,5 +1,6 @@
 """Reading a row's columns: each way in which a value can be wrong is a sentence that names the column."""
 
+import json
 from typing import Any
 
 from tunesmith_trainer.readers import Row
@@ -50,15 +51,25 @@ def checked_text(value: object, where: str) -> str:
 
 
 def list_of(row: Row, column: str) -> list[Any]:
-    """A list, empty or not.
+    """A list, empty or not, or the text of one in JSON.
 
     Raises:
         RowError: the column holds none.
     """
-    value = value_of(row, column)
+    value = unpacked(value_of(row, column))
     if not isinstance(value, list):
-        raise RowError(f"{column} is {type(value).__name__}, not a list: {shown(value)}")
+        raise RowError(f"{column} is {type(value).__name__}, not a list: {shown(value)}; write a JSON list")
     return value
+
+
+def unpacked(value: Any) -> Any:
+    """What a text holds that is a JSON list or object, as cells of CSV and TSV files have it; else the value itself."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):  # no JSON, or more digits or brackets than Python takes
+        return value
 
 
 def present(row: Row, renamed: str | None, *defaults: str) -> str:

@@ -7,22 +7,28 @@ from typing import Any
 
 from tunesmith_api.finetunejob import Columns
 from tunesmith_trainer.examples import Labeled, Span, TokenLabeled
-from tunesmith_trainer.fields import RowError, checked_text, list_of, present, shown, text_of, value_of
+from tunesmith_trainer.fields import RowError, checked_text, list_of, present, shown, text_of, unpacked, value_of
 from tunesmith_trainer.readers import Row
 
 OUTSIDE = "O"
 _IOB = re.compile(r"[BI]-.+", re.DOTALL)
 _WORD = re.compile(r"\w+|[^\w\s]")
 _SPAN_FIELDS = ("start", "end", "label")
+_LABELS_WAY_OUT = (
+    'write a JSON list such as ["a", "b"], or name the column in spec.dataset.columns.label if each text has one class'
+)
 
 
 def labeled_text(row: Row, columns: Columns) -> Labeled:
-    """A text with its class, or with the list of its classes."""
+    """A text with its class, or with the list of its classes; a text in `labels` does not say which it is."""
     text = text_of(row, columns.text or "text")
     column = present(row, columns.label, "label", "labels")
-    value = value_of(row, column)
+    found = value_of(row, column)
+    value = unpacked(found)
     if not isinstance(value, list):
-        return Labeled(text, (_label(value, column),))
+        if isinstance(found, str) and column == "labels" and columns.label is None:
+            raise RowError(f"labels is text, not a list: {shown(found)}; {_LABELS_WAY_OUT}")
+        return Labeled(text, (_label(found, column),))
     names = [_label(one, f"{column}[{place}]") for place, one in enumerate(value)]
     return Labeled(text, tuple(dict.fromkeys(names)), multiple=True)
 

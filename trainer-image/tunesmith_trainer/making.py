@@ -29,7 +29,7 @@ from tunesmith_trainer.workspace import Workspace, file_digest, key_of
 TRAIN, EVALUATION = "spec.dataset.train", "spec.dataset.evaluation"
 _DEFAULT_FRACTION = 0.1
 #: To be raised when the same inputs come out as other rows: the image has no package metadata to tell releases apart.
-_REVISION = 2
+REVISION = 2
 #: What the tokens of a row depend on, beside the row and the job.
 _TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -72,7 +72,7 @@ class Job:
     def key(self, *parts: object) -> str:
         """Changes when anything changes that a part is made of: `parts` beside model, task and length."""
         model = [file_digest(self.files.path / name) for name in _TOKENIZER_FILES if self._has(name)]
-        return key_of(_REVISION, self.spec.task, self.limit, model, parts)
+        return key_of(REVISION, self.spec.task, self.limit, model, parts)
 
     def _has(self, name: str) -> bool:
         return (self.files.path / name).is_file()

@@ -11,7 +11,7 @@ from tunesmith_trainer import log
 from tunesmith_trainer.config import lora_of, refuse_unmeasured_gates
 from tunesmith_trainer.fetch import Input, locate_data
 from tunesmith_trainer.instructions import Instruction
-from tunesmith_trainer.making import EVALUATION, TRAIN, Job, Made, content_of, leaks, make_parts
+from tunesmith_trainer.making import EVALUATION, REVISION, TRAIN, Job, Made, content_of, leaks, make_parts
 from tunesmith_trainer.model_files import ModelFiles, check_technique, locate_base_model, lora_targets, sequence_length
 from tunesmith_trainer.outcome import Outcome
 from tunesmith_trainer.output import check_output
@@ -98,7 +98,7 @@ def _key(spec: FineTuneJobSpec, files: ModelFiles, sources: _Sources, limit: int
     model = [file_digest(files.path / name) for name in ("config.json", "tokenizer.json")]
     weights = [(file.name, file.stat().st_size) for file in sorted(files.path.glob("*.safetensors"))]
     targets = lora_targets(files, lora_of(spec))
-    asked = (spec.model.wire(), spec.dataset.wire(), spec.task, spec.training.seed, limit)
+    asked = (REVISION, spec.model.wire(), spec.dataset.wire(), spec.task, spec.training.seed, limit)
     return key_of(
         asked, str(files.path), data, model, weights, targets, [gate.wire() for gate in spec.evaluation.gates]
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from tunesmith_api.finetunejob import Columns
 from tunesmith_trainer.examples import Answer, Question
-from tunesmith_trainer.fields import RowError, checked_text, shown, text_of, value_of
+from tunesmith_trainer.fields import RowError, checked_text, shown, text_of, unpacked, value_of
 from tunesmith_trainer.readers import Row
 
 
@@ -12,10 +12,11 @@ def squad(row: Row, columns: Columns) -> Question:
     """A row of the nested layout or of the flat one; no answer, or `is_impossible`, is a question without one."""
     context = text_of(row, columns.context or "context")
     question = text_of(row, columns.question or "question")
-    if row.get("is_impossible") is True:
+    if str(row.get("is_impossible")).lower() == "true":
         return Question(context, question, ())
     column = columns.answers or "answers"
-    found = [_answer(one, context, f"{column}[{n}]") for n, one in enumerate(_entries(value_of(row, column), column))]
+    entries = _entries(unpacked(value_of(row, column)), column)
+    found = [_answer(one, context, f"{column}[{n}]") for n, one in enumerate(entries)]
     return Question(context, question, tuple(dict.fromkeys(found)))
 
 
