@@ -100,9 +100,9 @@ class Columns(Model):
     answers: Identifier | None = None
     """Column of the answers."""
     source: Identifier | None = None
-    """Column of the text to translate."""
+    """Column of the text to translate; its language, where the columns are named source and target."""
     target: Identifier | None = None
-    """Column of the translation."""
+    """Column of the translation; its language, where the columns are named source and target."""
 
 
 class DatasetSpec(Model):

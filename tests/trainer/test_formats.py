@@ -217,6 +217,24 @@ RENAMED = [
         {"translation": {"en": "a", "de": "b", "fr": None}},
         Pair("b", "a", "de", "en"),
     ),
+    (
+        DataFormat.PARALLEL_TEXT,
+        {"source": "English", "target": "German"},
+        {"source": "a", "target": "b"},
+        Pair("a", "b", "English", "German"),
+    ),
+    (
+        DataFormat.PARALLEL_TEXT,
+        {"source": "target", "target": "source"},
+        {"source": "a", "target": "b"},
+        Pair("b", "a", "target", "source"),
+    ),
+    (
+        DataFormat.PARALLEL_TEXT,
+        {"source": "en", "target": "de"},
+        {"translation": {"en": "a", "de": "b"}, "source": "news", "target": "web"},
+        Pair("a", "b", "en", "de"),
+    ),
 ]
 
 
@@ -369,6 +387,12 @@ def test_a_bad_row_says_what_is_wrong(format_, row, message):
     """Every way that a row can be bad has a sentence of its own, with the column, the value and the way out."""
     with pytest.raises(RowError, match=message):
         FORMATS[format_].convert(row, NONE)
+
+
+def test_a_name_that_is_a_column_is_no_language():
+    """Where one of the names is a column, the other one must be a column too: it may be misspelt."""
+    row, columns = {"source": "news", "target": "web", "en": "a", "de": "b"}, Columns(source="en", target="ger")
+    assert detect_format([row], columns, [P]) is None
 
 
 def test_a_missing_language_is_named():

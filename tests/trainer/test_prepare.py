@@ -316,6 +316,24 @@ def test_rows_of_an_earlier_revision_are_made_again(job, run_here, write_rows, m
     assert before[1] != after[1]
 
 
+CATALOGUE = 'msgid "open"\nmsgstr "offen"\n\nmsgid "shut"\nmsgstr "zu"\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("de.po", CATALOGUE), ("rows.tsv", "source\ttarget\nopen\toffen\nshut\tzu\n")]
+)
+def test_languages_of_plain_columns_make_the_prefix(job, run_here, tmp_path, name, content):
+    """T5 is asked as it knows the task, for a catalogue and for columns that are called source and target."""
+    (tmp_path / name).write_text(content)
+    columns = {"columns": {"source": "English", "target": "German"}}
+    config = on_rows(job, f"file://{tmp_path / name}", task="Translation", dataset=columns)
+    config["spec"]["model"] = {"uri": f"file://{Path(__file__).parents[1] / 'models' / 'tiny-t5'}"}
+    ended = run_here(PREPARE, config)
+    assert ended.code == 0, ended.message
+    prepared = json.loads((Path(config["workspace"]) / "prepared.json").read_text())
+    assert prepared["instruction"]["template"] == "translate English to German: {text}"
+
+
 def test_repeated_rows_are_warned_of(job, run_here, write_rows):
     """Duplicates weigh more than others, which is told with their numbers, and not forbidden."""
     other = [{"prompt": f"p{n}", "completion": "x"} for n in range(3)]

@@ -12,7 +12,7 @@ from tunesmith_trainer.conversations import alpaca, messages, plain_text, prompt
 from tunesmith_trainer.examples import Example
 from tunesmith_trainer.fields import RowError
 from tunesmith_trainer.labeling import labeled_text, token_labels
-from tunesmith_trainer.pairs import TRANSLATION, parallel_text
+from tunesmith_trainer.pairs import TRANSLATION, names_languages, parallel_text
 from tunesmith_trainer.questions import squad
 from tunesmith_trainer.readers import Row
 
@@ -82,6 +82,8 @@ def detect_format(
 
 
 def _fits(format_: DataFormat, row: Row, columns: Columns) -> bool:
+    if format_ is DataFormat.PARALLEL_TEXT and names_languages(row, columns):
+        return True
     found = FORMATS[format_]
     layouts = [found.named(layout, columns) for layout in found.layouts]
     return any(layout <= set(row) for layout in layouts) and _keyed(format_, row, layouts[0])

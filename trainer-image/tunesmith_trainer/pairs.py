@@ -9,11 +9,14 @@ from tunesmith_trainer.readers import Row
 
 #: The hub's column of an object with a text per language.
 TRANSLATION = "translation"
+_SOURCE, _TARGET = "source", "target"
 
 
 def parallel_text(row: Row, columns: Columns) -> Pair:
     """Two columns, or two languages of the column `translation`, which columns.source and columns.target name."""
-    source, target = columns.source or "source", columns.target or "target"
+    source, target = columns.source or _SOURCE, columns.target or _TARGET
+    if names_languages(row, columns):
+        source, target = _SOURCE, _TARGET
     if TRANSLATION not in row or source in row:
         return Pair(text_of(row, source), text_of(row, target), columns.source or "", columns.target or "")
     texts = _texts(row[TRANSLATION], columns)
@@ -23,6 +26,13 @@ def parallel_text(row: Row, columns: Columns) -> Pair:
         source,
         target,
     )
+
+
+def names_languages(row: Row, columns: Columns) -> bool:
+    """Whether columns.source and columns.target name the languages of the columns `source` and `target` of a row."""
+    named = [name for name in (columns.source, columns.target) if name is not None]
+    plain = _SOURCE in row and _TARGET in row and TRANSLATION not in row
+    return plain and bool(named) and not any(name in row for name in named)
 
 
 def _texts(value: Any, columns: Columns) -> dict[str, Any]:
