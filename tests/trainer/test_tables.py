@@ -130,6 +130,19 @@ def test_folders_of_texts_give_their_names_as_labels(tmp_path):
     assert values(tmp_path, Split.TRAIN, Task.TEXT_GENERATION)[1:] == [{"text": "good"}, {"text": "fun"}]
 
 
+def test_texts_beside_the_folders_of_classes_are_skipped(tmp_path):
+    """A README in a part's folder has no class, least of all `train`; it is left out with a warning, not unseen."""
+    for name in ("train/README.txt", "train/pos/1.txt", "train/neg/1.txt", "README.txt", "test/pos/2.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    rows = list(read_rows(tmp_path, Split.TRAIN, Task.TEXT_CLASSIFICATION))
+    assert [(row.origin.file, row.values.get("label"), row.skipped) for row in rows] == [
+        ("train/README.txt", None, "texts beside the folders of the classes"),
+        ("train/neg/1.txt", "neg", ""),
+        ("train/pos/1.txt", "pos", ""),
+    ]
+
+
 CONLL = """-DOCSTART- -X- O
 
 # id 1 domain=en
@@ -226,6 +239,10 @@ def test_a_folder_gives_the_files_of_one_split(tmp_path):
         (tmp_path / name).write_bytes(JSONL)
     assert [file.name for file in data_files(tmp_path)] == ["train-0.jsonl", "train-1.jsonl"]
     assert [file.name for file in data_files(tmp_path, Split.EVALUATION)] == ["test-0.jsonl"]
+    for split, name in ((Split.TRAIN, "rows.jsonl"), (Split.EVALUATION, "test.jsonl")):
+        (tmp_path / "rest").mkdir(exist_ok=True)
+        (tmp_path / "rest" / name).write_bytes(JSONL)
+        assert [file.name for file in data_files(tmp_path / "rest", split)] == [name]
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "constraints.csv").write_bytes(b"a\n")
     for split in Split:

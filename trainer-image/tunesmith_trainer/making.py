@@ -97,7 +97,7 @@ class Made:
 
 def content_of(request: Request) -> object:
     """What a request reads: names and digests of the files, format and columns."""
-    files = [(file.name, file_digest(file.path)) for file in data_files(request.path, request.split)]
+    files = [(file.name, file_digest(file.path)) for file in data_files(request.path, request.split, request.task)]
     return [files, request.asked, request.columns.wire()]
 
 

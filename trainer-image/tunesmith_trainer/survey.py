@@ -64,7 +64,8 @@ def _way(example: Example) -> str:
 
 def several_files(data: DataSet) -> bool:
     """Whether a row's number needs its file's name."""
-    return len(data_files(data.request.path, data.request.split)) > 1
+    request = data.request
+    return len(data_files(request.path, request.split, request.task)) > 1
 
 
 def survey(data: DataSet, train: Survey | None = None) -> Survey:

@@ -1,10 +1,8 @@
 """Data files: which files of a folder are the data, what kind each is, and the stream of their rows."""
 
 import itertools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from tunesmith_api.enums import Task
@@ -18,22 +16,11 @@ from tunesmith_trainer.readers.json_rows import read_json, read_json_lines
 from tunesmith_trainer.readers.lines import read_class_file, read_plain_lines
 from tunesmith_trainer.readers.raw import Reader
 from tunesmith_trainer.readers.text import is_gzip, read_head
+from tunesmith_trainer.splits import Split, of_split, tell, tell_texts
+
+__all__ = ["KINDS", "DataFile", "Kind", "Split", "data_files", "read_rows"]
 
 _NOT_ROWS = frozenset({"dataset_infos.json", "dataset_dict.json", "dataset_info.json", "state.json"})
-
-
-class Split(StrEnum):
-    """A part of a data set, told by file names."""
-
-    TRAIN = "train"
-    EVALUATION = "evaluation"
-
-
-#: Words in a file's path that name a part, the best one first.
-_WORDS: dict[Split, tuple[str, ...]] = {
-    Split.TRAIN: ("train", "training"),
-    Split.EVALUATION: ("test", "validation", "valid", "val", "dev", "eval", "evaluation"),
-}
 
 
 @dataclass(frozen=True)
@@ -69,14 +56,26 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a data set: where it is, and what its rows' origin calls it."""
+    """One file of a data set.
+
+    Attributes:
+        path: where it is.
+        name: what its rows' origin calls it.
+        label: of a text to classify, the name of its class; empty when it lies beside the classes' folders.
+    """
 
     path: Path
     name: str
+    label: str | None = None
 
 
-def data_files(path: Path, split: Split = Split.TRAIN) -> list[DataFile]:
+def data_files(path: Path, split: Split = Split.TRAIN, task: Task | None = None) -> list[DataFile]:
     """The data files at a path: itself, or those of a folder; of one split where file names tell splits apart.
+
+    Args:
+        path: a file or a folder.
+        split: the part to read of a folder that has several.
+        task: what the rows are for: for classification a file of text is a row, and its folder the class.
 
     Raises:
         InputNotFoundError: a folder without data files.
@@ -88,20 +87,14 @@ def data_files(path: Path, split: Split = Split.TRAIN) -> list[DataFile]:
     if not known:
         suffixes = ", ".join(suffix for kind in KINDS.values() for suffix in kind.suffixes)
         raise InputNotFoundError(f"{path} has no data files ({suffixes}; .gz too)")
-    return [DataFile(path / name, name) for name in _of_split(known, split)]
+    texts = [name for name in known if _kind_by_name(name) == "text"] if task is Task.TEXT_CLASSIFICATION else []
+    told = {name: tell(name) for name in known} | tell_texts(texts)
+    return [DataFile(path / name, name, told[name].label) for name in of_split(told, split)]
 
 
 def _is_data(name: str) -> bool:
     hidden = any(part.startswith(".") for part in name.split("/"))
     return not hidden and _kind_by_name(name) is not None and name.rpartition("/")[2] not in _NOT_ROWS
-
-
-def _of_split(names: list[str], split: Split) -> list[str]:
-    for word in _WORDS[split]:
-        found = [name for name in names if re.search(rf"(?<![a-z]){word}(?![a-z])", name.lower())]
-        if found:
-            return found
-    return names
 
 
 def _kind_by_name(name: str) -> str | None:
@@ -122,7 +115,7 @@ def read_rows(path: Path, split: Split = Split.TRAIN, task: Task | None = None) 
         BadDataError: a file is no UTF-8 or cannot be parsed.
         InputNotFoundError: there is no data file.
     """
-    return itertools.chain.from_iterable(_read(file, task) for file in data_files(path, split))
+    return itertools.chain.from_iterable(_read(file, task) for file in data_files(path, split, task))
 
 
 def _read(file: DataFile, task: Task | None) -> Iterator[RawRow]:
@@ -131,8 +124,8 @@ def _read(file: DataFile, task: Task | None) -> Iterator[RawRow]:
         raise BadDataError(f"{file.name} is {kind} inside gzip, which cannot be read in parts; unpack it with gunzip")
     if kind == "text" and task is Task.TOKEN_CLASSIFICATION:
         return read_conll(file.path, file.name)
-    if kind == "text" and task is Task.TEXT_CLASSIFICATION and "/" in file.name:
-        return read_class_file(file.path, file.name)
+    if kind == "text" and file.label is not None:
+        return read_class_file(file.path, file.name, file.label)
     return KINDS[kind].read(file.path, file.name)
 
 

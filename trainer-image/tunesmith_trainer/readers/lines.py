@@ -1,7 +1,7 @@
 """Plain text: a row per line, or a row per file where the folder's name is the label."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from tunesmith_trainer.examples import Origin
 from tunesmith_trainer.readers.raw import RawRow
@@ -17,6 +17,9 @@ def read_plain_lines(path: Path, name: str) -> Iterator[RawRow]:
             yield RawRow(Origin(name, number), {"text": line.rstrip("\r\n")})
 
 
-def read_class_file(path: Path, name: str) -> Iterator[RawRow]:
-    """One row: the whole file as the text, and the name of its folder as the label."""
-    yield RawRow(Origin(name, 1), {"text": "".join(read_text(path, name)), "label": PurePath(name).parent.name})
+def read_class_file(path: Path, name: str, label: str) -> Iterator[RawRow]:
+    """One row: the whole file as the text with the label of its folder; skipped when it lies in no class's folder."""
+    if not label:
+        yield RawRow(Origin(name, 1), skipped="texts beside the folders of the classes")
+        return
+    yield RawRow(Origin(name, 1), {"text": "".join(read_text(path, name)), "label": label})
