@@ -3,6 +3,7 @@
 Measured by what Python, numpy and Arrow have allocated at once, which is the same in every run; resident memory is not.
 """
 
+import gzip
 import json
 import tracemalloc
 
@@ -26,7 +27,7 @@ SLACK_BYTES = 200_000
 @pytest.fixture(autouse=True)
 def _small_buffers(monkeypatch):
     """Buffers that are small beside the data of this module."""
-    monkeypatch.setattr(text._chunks, "__defaults__", (1 << 14,))
+    monkeypatch.setattr(text.read_chunks, "__defaults__", (1 << 14,))
     monkeypatch.setattr(columnar, "_BATCH_ROWS", 50)
     monkeypatch.setattr(parts, "_BATCH_ROWS", 10)
     monkeypatch.setattr(encoded, "_BATCH_ROWS", 20)
@@ -87,6 +88,13 @@ def write_parquet(path, count):
     pq.write_table(pa.Table.from_pylist(list(rows(count))), path, row_group_size=100)
 
 
+def write_parquet_gzip(path, count):
+    """The same, compressed once more."""
+    plain = path.with_suffix("")
+    write_parquet(plain, count)
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+
+
 def write_arrow(path, count):
     """Record batches of a hundred rows."""
     table = pa.Table.from_pylist(list(rows(count)))
@@ -103,6 +111,7 @@ WRITERS = {
     "a.txt": write_lines,
     "a.conll": write_conll,
     "a.parquet": write_parquet,
+    "a.parquet.gz": write_parquet_gzip,
     "a.arrow": write_arrow,
 }
 

@@ -1,10 +1,13 @@
 """The prepare stage: what it makes, and how each kind of bad input ends."""
 
+import gzip
 import json
 import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tunesmith_api import ExitCode, FailureCategory, Stage
@@ -301,6 +304,20 @@ def test_a_part_that_was_not_finished_is_made_again(job, run_here, write_rows):
     (folder / "data" / "evaluation.json").unlink()
     assert run_here(PREPARE, config).outcome.dataset == first
     assert parts_written(config) != before
+
+
+def test_parquet_inside_gzip_is_unpacked_into_the_workspace(job, run_here, tmp_path):
+    """It is read as any other file; nothing of it stays, not even from a run that was killed."""
+    table = pa.Table.from_pylist([GOOD, {"prompt": "c", "completion": "d"}])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    (tmp_path / "rows.parquet.gz").write_bytes(gzip.compress((tmp_path / "rows.parquet").read_bytes()))
+    config = on_rows(job, f"file://{tmp_path}/rows.parquet.gz")
+    unpacked = Path(config["workspace"]) / "unpacked"
+    unpacked.mkdir(parents=True)
+    (unpacked / "rest").write_bytes(b"PAR1")
+    ended = run_here(PREPARE, config)
+    assert (ended.code, ended.outcome.dataset.examples) == (0, 1), ended.message
+    assert list(unpacked.iterdir()) == []
 
 
 def test_rows_of_an_earlier_revision_are_made_again(job, run_here, write_rows, monkeypatch):

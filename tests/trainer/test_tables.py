@@ -13,7 +13,7 @@ import pytest
 from tunesmith_api.enums import Task
 from tunesmith_trainer.errors import BadDataError, InputNotFoundError
 from tunesmith_trainer.examples import Origin
-from tunesmith_trainer.readers import json_rows, text
+from tunesmith_trainer.readers import json_rows, text, unpacked
 from tunesmith_trainer.tables import KINDS, Split, data_files, read_rows
 
 ROWS = [{"prompt": "a, b", "completion": "ü"}, {"prompt": "c", "completion": "d"}]
@@ -59,7 +59,6 @@ CASES = {
     "part-0": PARQUET,
     "bom.jsonl": b"\xef\xbb\xbf" + JSONL,
 }
-COMPRESSED = {name: CASES[name] for name in ("rows.jsonl", "rows.json", "rows.csv", "rows.tsv", "stream.arrow", "rows")}
 
 
 def values(*arguments):
@@ -76,11 +75,11 @@ def test_every_file_type_gives_the_same_rows(tmp_path, name):
     assert [row.origin for row in rows] == [Origin(name, 1), Origin(name, 2)]
 
 
-@pytest.mark.parametrize("name", COMPRESSED)
+@pytest.mark.parametrize("name", CASES)
 def test_gzip_changes_nothing(tmp_path, name):
     """A compressed file reads as the plain one, with `.gz` in its name or without."""
     for given in (f"{name}.gz", name):
-        (tmp_path / given).write_bytes(gzip.compress(COMPRESSED[name]))
+        (tmp_path / given).write_bytes(gzip.compress(CASES[name]))
         assert values(tmp_path / given) == ROWS
 
 
@@ -88,14 +87,14 @@ def test_gzip_changes_nothing(tmp_path, name):
 @pytest.mark.parametrize("name", ["rows.jsonl", "indented.json", "wrapped.json", "rows.csv"])
 def test_chunks_may_end_anywhere(tmp_path, monkeypatch, name, chunk):
     """A character, a string or an object that two chunks share is read whole."""
-    monkeypatch.setattr(text._chunks, "__defaults__", (chunk,))
+    monkeypatch.setattr(text.read_chunks, "__defaults__", (chunk,))
     (tmp_path / name).write_bytes(CASES[name])
     assert values(tmp_path / name) == ROWS
 
 
 def test_any_json_reads_as_the_standard_library_reads_it(tmp_path, monkeypatch):
     """Random documents, read three bytes at a time, give what `json.loads` gives."""
-    monkeypatch.setattr(text._chunks, "__defaults__", (3,))
+    monkeypatch.setattr(text.read_chunks, "__defaults__", (3,))
     draw = random.Random(0)
 
     def value(depth):
@@ -272,7 +271,8 @@ BROKEN_FILES = [
     ("a.parquet", PARQUET[:-20], "broken Parquet file: .*; copy or write it again"),
     ("a.arrow", ARROW_FILE[: len(ARROW_FILE) // 2], "broken Arrow file"),
     ("a.arrow", ARROW_STREAM[:-60], "broken Arrow file"),
-    ("a.parquet.gz", gzip.compress(PARQUET, mtime=0), "is Parquet inside gzip, .*; unpack it with gunzip"),
+    ("a.parquet.gz", gzip.compress(PARQUET, mtime=0)[:-20], "a.parquet.gz is a broken gzip file: .*; copy it again"),
+    ("a.arrow.gz", gzip.compress(ARROW_FILE[:-20], mtime=0), "a.arrow.gz is a broken Arrow file: .*; copy or write"),
     ("a.po", b'msgid "a"\nmsgstr "b"c"\n', "is no gettext catalogue: .*line 2"),
 ]
 
@@ -310,6 +310,30 @@ def test_a_broken_row_does_not_hide_the_others(tmp_path, name, content, numbers,
     found = [row for row in read_rows(tmp_path / name) if row.problem]
     assert [row.origin.row for row in found] == numbers
     assert re.search(message, found[0].problem), found[0].problem
+
+
+@pytest.mark.parametrize("content", [PARQUET, ARROW_FILE])
+def test_what_was_unpacked_is_gone_when_it_was_read(tmp_path, content):
+    """A file that is read from place to place is unpacked while its rows are read, whether all are or one."""
+    (tmp_path / "rows.gz").write_bytes(gzip.compress(content))
+    scratch = tmp_path / "workspace" / "unpacked"
+    rows = read_rows(tmp_path / "rows.gz", scratch=scratch)
+    next(rows)
+    assert [file.read_bytes() for file in scratch.rglob("*") if file.is_file()] == [content]
+    del rows
+    assert list(scratch.iterdir()) == []
+    assert len(list(read_rows(tmp_path / "rows.gz", scratch=scratch))) == len(ROWS)
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_gzip_bomb_does_not_fill_the_disk(tmp_path, monkeypatch):
+    """Unpacking ends where a file would be larger than it may be, and leaves nothing."""
+    monkeypatch.setattr(unpacked, "_MOST_BYTES", len(PARQUET) - 1)
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(PARQUET))
+    scratch = tmp_path / "unpacked"
+    with pytest.raises(BadDataError, match=r"a\.parquet\.gz unpacks to more than \d+ bytes; write it without gzip"):
+        list(read_rows(tmp_path / "a.parquet.gz", scratch=scratch))
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_mistake_early_in_a_large_document_is_not_searched_to_its_end(tmp_path, monkeypatch):

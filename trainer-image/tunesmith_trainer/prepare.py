@@ -1,5 +1,6 @@
 """The prepare stage: fetch, convert, check and tokenise, so that bad inputs fail before an accelerator is asked for."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,10 +30,11 @@ MOST_WARNINGS = 16
 
 @dataclass(frozen=True)
 class _Sources:
-    """Local paths of the data."""
+    """Local paths of the data, and the folder for what must be unpacked to be read."""
 
     train: Path
     evaluation: Path | None
+    scratch: Path
 
 
 def prepare(run: Run, outcome: Outcome) -> None:
@@ -56,6 +58,7 @@ def prepare(run: Run, outcome: Outcome) -> None:
         outcome.dataset = done
         return
     workspace.prepared.unlink(missing_ok=True)
+    shutil.rmtree(workspace.unpacked, ignore_errors=True)  # of a run that was killed while it read
     job = Job(spec, files, limit)
     check = find_entry(spec.task, files.path).check(spec.task, files.path)
     made = make_parts(workspace, job, _requests(spec, sources, check))
@@ -88,9 +91,9 @@ def _locate(config: JobConfig, workspace: Workspace) -> _Sources:
     train = locate_data(config, workspace, Input(TRAIN, dataset.train.uri, dataset.train.secret_ref))
     evaluation = dataset.evaluation
     if evaluation.uri is None:
-        return _Sources(train, None)
+        return _Sources(train, None, workspace.unpacked)
     source = Input(EVALUATION, evaluation.uri, evaluation.secret_ref)
-    return _Sources(train, locate_data(config, workspace, source))
+    return _Sources(train, locate_data(config, workspace, source), workspace.unpacked)
 
 
 def _key(spec: FineTuneJobSpec, files: ModelFiles, sources: _Sources, limit: int) -> str:
@@ -114,7 +117,8 @@ def _completed(workspace: Workspace, key: str) -> DatasetStatus | None:
 
 def _requests(spec: FineTuneJobSpec, sources: _Sources, check: Check = accept) -> tuple[Request, Request | None]:
     dataset = spec.dataset
-    train = Request(TRAIN, sources.train, Split.TRAIN, spec.task, dataset.format, dataset.columns, check)
+    read = (spec.task, dataset.format, dataset.columns, check, sources.scratch)
+    train = Request(TRAIN, sources.train, Split.TRAIN, *read)
     if sources.evaluation is None:
         return train, None
     return train, replace(train, field=EVALUATION, path=sources.evaluation, split=Split.EVALUATION)

@@ -37,6 +37,7 @@ class Request:
         asked: their format, or Auto.
         columns: column names that differ from the format's own.
         check: refuses examples that the model cannot learn.
+        scratch: folder for what must be unpacked to be read; the system's when there is none.
     """
 
     field: str
@@ -46,6 +47,7 @@ class Request:
     asked: DataFormat = DataFormat.AUTO
     columns: Columns = Columns()  # noqa: RUF009 - frozen
     check: Check = accept
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class DataSet:
     def examples(self) -> Iterator[Example | Refused]:
         """Every row in order, converted or refused; only the row at hand is held."""
         request = self.request
-        for raw in read_rows(request.path, request.split, request.task):
+        for raw in read_rows(request.path, request.split, request.task, request.scratch):
             yield self._convert(raw)
 
     def _convert(self, raw: RawRow) -> Example | Refused:
@@ -94,7 +96,8 @@ def open_data(request: Request) -> DataSet:
         BadDataError: there are no rows, or no format fits them.
         BadConfigError: the format is not for the task.
     """
-    readable = (raw for raw in read_rows(request.path, request.split, request.task) if not raw.skipped)
+    found = read_rows(request.path, request.split, request.task, request.scratch)
+    readable = (raw for raw in found if not raw.skipped)
     first = list(islice(readable, _FIRST_ROWS))
     if not first:
         raise BadDataError(f"{request.field} is empty: it has no rows")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith_api.enums import Task
-from tunesmith_trainer.errors import BadDataError, InputNotFoundError
+from tunesmith_trainer.errors import InputNotFoundError
 from tunesmith_trainer.readers import RawRow
 from tunesmith_trainer.readers.columnar import read_arrow_file, read_arrow_stream, read_parquet
 from tunesmith_trainer.readers.conll import read_conll
@@ -16,6 +16,7 @@ from tunesmith_trainer.readers.json_rows import read_json, read_json_lines
 from tunesmith_trainer.readers.lines import read_class_file, read_plain_lines
 from tunesmith_trainer.readers.raw import Reader
 from tunesmith_trainer.readers.text import is_gzip, read_head
+from tunesmith_trainer.readers.unpacked import unpacked
 from tunesmith_trainer.splits import Split, of_split, tell, tell_texts
 
 __all__ = ["KINDS", "DataFile", "Kind", "Split", "data_files", "read_rows"]
@@ -31,18 +32,18 @@ class Kind:
         suffixes: ends of its names, before `.gz`.
         read: streams its rows.
         magic: first bytes by which it is known whatever its name.
-        compressed: whether it may be gzip-compressed.
+        seeks: whether it is read from place to place, so that a gzip-compressed one is unpacked first.
     """
 
     suffixes: tuple[str, ...]
     read: Reader
     magic: bytes | None = None
-    compressed: bool = True
+    seeks: bool = False
 
 
 KINDS: dict[str, Kind] = {
-    "Parquet": Kind((".parquet",), read_parquet, magic=b"PAR1", compressed=False),
-    "Arrow file": Kind((".arrow", ".feather"), read_arrow_file, magic=b"ARROW1", compressed=False),
+    "Parquet": Kind((".parquet",), read_parquet, magic=b"PAR1", seeks=True),
+    "Arrow file": Kind((".arrow", ".feather"), read_arrow_file, magic=b"ARROW1", seeks=True),
     "Arrow stream": Kind((".arrows",), read_arrow_stream, magic=b"\xff\xff\xff\xff"),
     "JSON lines": Kind((".jsonl", ".ndjson"), read_json_lines),
     "JSON": Kind((".json",), read_json),
@@ -102,7 +103,9 @@ def _kind_by_name(name: str) -> str | None:
     return next((kind for kind, row in KINDS.items() if plain.endswith(row.suffixes)), None)
 
 
-def read_rows(path: Path, split: Split = Split.TRAIN, task: Task | None = None) -> Iterator[RawRow]:
+def read_rows(
+    path: Path, split: Split = Split.TRAIN, task: Task | None = None, scratch: Path | None = None
+) -> Iterator[RawRow]:
     """Every row of a data set, in order; nothing but a buffer of it is held.
 
     Args:
@@ -110,23 +113,29 @@ def read_rows(path: Path, split: Split = Split.TRAIN, task: Task | None = None) 
         split: the part to read of a folder that has several.
         task: what the rows are for: classification takes a file of text below a class's folder as one row,
             token classification takes text files as CoNLL.
+        scratch: folder for what must be unpacked to be read; the system's when there is none.
 
     Raises:
         BadDataError: a file is no UTF-8 or cannot be parsed.
         InputNotFoundError: there is no data file.
     """
-    return itertools.chain.from_iterable(_read(file, task) for file in data_files(path, split, task))
+    return itertools.chain.from_iterable(_read(file, task, scratch) for file in data_files(path, split, task))
 
 
-def _read(file: DataFile, task: Task | None) -> Iterator[RawRow]:
+def _read(file: DataFile, task: Task | None, scratch: Path | None) -> Iterator[RawRow]:
     kind = _kind_of(file)
-    if is_gzip(file.path) and not KINDS[kind].compressed:
-        raise BadDataError(f"{file.name} is {kind} inside gzip, which cannot be read in parts; unpack it with gunzip")
+    if KINDS[kind].seeks and is_gzip(file.path):
+        return _read_unpacked(file, KINDS[kind].read, scratch)
     if kind == "text" and task is Task.TOKEN_CLASSIFICATION:
         return read_conll(file.path, file.name)
     if kind == "text" and file.label is not None:
         return read_class_file(file.path, file.name, file.label)
     return KINDS[kind].read(file.path, file.name)
+
+
+def _read_unpacked(file: DataFile, read: Reader, scratch: Path | None) -> Iterator[RawRow]:
+    with unpacked(file.path, file.name, scratch) as path:
+        yield from read(path, file.name)
 
 
 def _kind_of(file: DataFile) -> str:

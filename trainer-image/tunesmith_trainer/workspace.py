@@ -59,6 +59,11 @@ class Workspace:
         return self.root / "downloads"
 
     @property
+    def unpacked(self) -> Path:
+        """Data files without their gzip, while they are read."""
+        return self.root / "unpacked"
+
+    @property
     def training_rows(self) -> Path:
         """Tokenised training rows (Arrow)."""
         return self.root / "data" / "train.arrow"

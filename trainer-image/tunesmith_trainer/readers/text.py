@@ -15,7 +15,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 def read_head(path: Path, name: str, size: int = 1 << 16) -> bytes:
     """The first bytes of a file, uncompressed."""
     head = b""
-    for chunk in _chunks(path, name, size):
+    for chunk in read_chunks(path, name, size):
         head += chunk
         if len(head) >= size:
             break
@@ -28,7 +28,12 @@ def is_gzip(path: Path) -> bool:
         return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
-def _chunks(path: Path, name: str, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+def read_chunks(path: Path, name: str, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The bytes of a file, uncompressed, so many at a time.
+
+    Raises:
+        BadDataError: it is a broken gzip file.
+    """
     try:
         with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
             while chunk := file.read(size):
@@ -44,7 +49,7 @@ def read_text(path: Path, name: str) -> Iterator[str]:
         BadDataError: it is not UTF-8, or a broken gzip file.
     """
     base, lines, pending = 0, 1, b""
-    for chunk in _chunks(path, name):
+    for chunk in read_chunks(path, name):
         data = pending + chunk
         text, used = _decode(name, data, base, lines, final=False)
         yield text.removeprefix("\ufeff") if base == 0 else text
