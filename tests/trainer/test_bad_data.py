@@ -216,6 +216,12 @@ CASES = {
         b"source\ttarget\na\tb\nonly\n",
         r"row 2: has fewer fields than the header \(1, not 2\); write one tab between two columns",
     ),
+    "a column twice": (
+        TRANSLATION,
+        "a.tsv",
+        b"source\ttarget\tsource\na\tb\tc\n",
+        "a.tsv has more than one column 'source' in its header; give each a name of its own",
+    ),
     "TSV without a header": (TRANSLATION, "a.tsv", b"hi\thallo\nyes\tja\n", "columns hallo, hi fit no format"),
     "no direction": (
         TRANSLATION,
@@ -224,17 +230,23 @@ CASES = {
         "row 1: translation has de, en; name the direction in columns.source and columns.target",
     ),
     "nothing translated": (TRANSLATION, "a.po", b'msgid "a"\nmsgstr ""\n', "is empty: it has no rows"),
+    "blank message": (
+        TRANSLATION,
+        "a.po",
+        b'msgid "a"\nmsgstr "b"\n\nmsgid " "\nmsgstr "c"\n',
+        "row 2: source is empty",
+    ),
     "not UTF-8": (
         CHAT,
         "a.jsonl",
         lines(GOOD) + b"\xff\n",
-        "a.jsonl is not UTF-8: byte 0xff at offset .*, row 2; save it",
+        "a.jsonl is not UTF-8: byte 0xff at offset .*, line 2; save it",
     ),
-    "UTF-16": (CHAT, "a.jsonl", "{}".encode("utf-16"), "not UTF-8: byte 0xff at offset 0, row 1; save it as UTF-8"),
+    "UTF-16": (CHAT, "a.jsonl", "{}".encode("utf-16"), "not UTF-8: byte 0xff at offset 0, line 1; save it as UTF-8"),
     "cut gzip": (
         CHAT,
         "a.jsonl.gz",
-        gzip.compress(lines(*[GOOD] * 99))[:50],
+        gzip.compress(lines(*[GOOD] * 99), mtime=0)[:50],
         "a.jsonl.gz is a broken gzip file: .*; copy",
     ),
     "broken Parquet": (
@@ -271,6 +283,15 @@ def test_rows_of_several_files_are_named_with_their_file(tmp_path):
         (tmp_path / name).write_bytes(lines(*rows))
     with pytest.raises(StageError, match=r"spec\.dataset\.train \(Messages\): b/x\.jsonl row 2: has no answer"):
         look(tmp_path, CHAT)
+
+
+def test_an_empty_text_of_a_class_is_named_with_its_folder(tmp_path):
+    """Each text is row 1 of its file, so the file is what tells it apart."""
+    for name, text in (("pos/1.txt", "good"), ("neg/1.txt", "bad"), ("neg/2.txt", " ")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(StageError, match=r"train \(LabeledText\): neg/2\.txt row 1: text is empty$"):
+        look(tmp_path, CLASSES)
 
 
 def test_an_evaluation_class_must_be_on_a_training_row(tmp_path):

@@ -122,7 +122,7 @@ def test_a_file_that_is_not_utf_8_ends_with_65(job, run_here, tmp_path):
     path.write_bytes(json.dumps(GOOD).encode() + b'\n{"prompt": "caf\xe9", "completion": "x"}\n')
     ended = run_here(PREPARE, on_rows(job, f"file://{path}"))
     assert ended.code == ExitCode.BAD_DATA
-    assert "not UTF-8: byte 0xe9 at offset 55, row 2" in ended.message
+    assert "not UTF-8: byte 0xe9 at offset 55, line 2" in ended.message
 
 
 def test_long_rows_are_dropped_or_cut_with_a_warning(job, run_here, write_rows):

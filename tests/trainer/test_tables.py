@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 import re
+from pathlib import PurePath
 
 import pyarrow as pa
 import pyarrow.feather
@@ -53,17 +54,65 @@ CASES = {
     "rows.parquet": PARQUET,
     "rows.arrow": ARROW_FILE,
     "stream.arrow": ARROW_STREAM,
+    "rows.arrows": ARROW_STREAM,
     "rows.feather": ARROW_FILE,
     "rows": JSONL,
     "list": json.dumps(ROWS).encode(),
     "part-0": PARQUET,
     "bom.jsonl": b"\xef\xbb\xbf" + JSONL,
 }
+CONLL = """-DOCSTART- -X- O
+
+# id 1 domain=en
+Ada NNP B-PER
+Lovelace NNP I-PER
+
+# NN O
+1 CD O
+"""
+SENTENCES = [{"tokens": ["Ada", "Lovelace"], "tags": ["B-PER", "I-PER"]}, {"tokens": ["#", "1"], "tags": ["O", "O"]}]
+CATALOGUE = r"""
+msgid ""
+msgstr "Content-Type: text/plain; charset=UTF-8\n"
+
+msgid "Open\nfile"
+msgstr "Datei\nöffnen"
+
+#, fuzzy
+msgid "Close"
+msgstr "Zu"
+
+msgid "Save"
+msgstr ""
+
+msgid "%d file"
+msgid_plural "%d files"
+msgstr[0] "%d Datei"
+msgstr[1] "%d Dateien"
+
+#~ msgid "Old"
+#~ msgstr "Alt"
+"""
+MESSAGES = [
+    {"source": "Open\nfile", "target": "Datei\nöffnen"},
+    {"source": "%d file", "target": "%d Datei"},
+    {"source": "%d files", "target": "%d Dateien"},
+]
+LINES = "one\n\nzwei ü\n"
+#: Kinds of text that have columns of their own.
+OWN_COLUMNS = {
+    "a.txt": (LINES, [{"text": "one"}, {"text": "zwei ü"}]),
+    "a.po": (CATALOGUE, MESSAGES),
+    **{f"a{suffix}": (CONLL, SENTENCES) for suffix in (".conll", ".conll2003", ".bio", ".iob", ".iob2")},
+}
+FILES = {name: (content, ROWS) for name, content in CASES.items()} | {
+    name: (content.encode(), rows) for name, (content, rows) in OWN_COLUMNS.items()
+}
 
 
 def values(*arguments):
-    """The columns of every row."""
-    return [row.values for row in read_rows(*arguments)]
+    """The columns of every row that is not skipped."""
+    return [row.values for row in read_rows(*arguments) if not row.skipped]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -75,12 +124,21 @@ def test_every_file_type_gives_the_same_rows(tmp_path, name):
     assert [row.origin for row in rows] == [Origin(name, 1), Origin(name, 2)]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", FILES)
 def test_gzip_changes_nothing(tmp_path, name):
     """A compressed file reads as the plain one, with `.gz` in its name or without."""
+    content, rows = FILES[name]
     for given in (f"{name}.gz", name):
-        (tmp_path / given).write_bytes(gzip.compress(CASES[name]))
-        assert values(tmp_path / given) == ROWS
+        (tmp_path / given).write_bytes(gzip.compress(content))
+        assert values(tmp_path / given) == rows
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_gzip_file_that_was_cut_is_refused(tmp_path, name):
+    """However much of it can be read, a file without its end is not the file."""
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(FILES[name][0])[:-6])
+    with pytest.raises(BadDataError, match=re.escape(f"{name}.gz is a broken ")):
+        list(read_rows(tmp_path / f"{name}.gz"))
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
@@ -112,10 +170,16 @@ def test_any_json_reads_as_the_standard_library_reads_it(tmp_path, monkeypatch):
         assert values(tmp_path / "a.json") == rows
 
 
+def test_columns_without_a_name_may_be_several(tmp_path):
+    """Spreadsheets leave empty columns at the end, which are no columns of the data."""
+    (tmp_path / "a.csv").write_text("text,label,,\nx,y,,\n")
+    assert values(tmp_path / "a.csv") == [{"text": "x", "label": "y", "": ""}]
+
+
 def test_text_files_give_a_row_per_line(tmp_path):
     """Empty lines are no rows."""
-    (tmp_path / "a.txt").write_text("one\n\ntwo\n")
-    assert values(tmp_path / "a.txt") == [{"text": "one"}, {"text": "two"}]
+    (tmp_path / "a.txt").write_text(LINES)
+    assert values(tmp_path / "a.txt") == [{"text": "one"}, {"text": "zwei ü"}]
 
 
 def test_folders_of_texts_give_their_names_as_labels(tmp_path):
@@ -127,6 +191,29 @@ def test_folders_of_texts_give_their_names_as_labels(tmp_path):
     assert [row.values for row in rows] == [{"text": "bad", "label": "neg"}, {"text": "good\nfun", "label": "pos"}]
     assert rows[0].origin == Origin("train/neg/1.txt.gz", 1)
     assert values(tmp_path, Split.TRAIN, Task.TEXT_GENERATION)[1:] == [{"text": "good"}, {"text": "fun"}]
+
+
+BROKEN_TEXTS = [
+    (
+        "train/pos/1.txt",
+        b"gut\n\xfcbel",
+        "train/pos/1.txt is not UTF-8: byte 0xfc at offset 4, line 2; save it as UTF-8",
+    ),
+    (
+        "pos/1.txt.gz",
+        gzip.compress(b"good" * 99, mtime=0)[:-6],
+        "pos/1.txt.gz is a broken gzip file: .*; copy it again",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BROKEN_TEXTS)
+def test_a_broken_text_of_a_class_is_named_with_its_folder(tmp_path, name, content, message):
+    """Among thousands of texts with the same names, the folder says which one it is."""
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadDataError, match=message):
+        values(tmp_path, Split.TRAIN, Task.TEXT_CLASSIFICATION)
 
 
 def test_texts_beside_the_folders_of_classes_are_skipped(tmp_path):
@@ -142,60 +229,18 @@ def test_texts_beside_the_folders_of_classes_are_skipped(tmp_path):
     ]
 
 
-CONLL = """-DOCSTART- -X- O
-
-# id 1 domain=en
-Ada NNP B-PER
-Lovelace NNP I-PER
-
-# NN O
-1 CD O
-"""
-
-
-@pytest.mark.parametrize("name", ["a.conll", "a.txt"])
+@pytest.mark.parametrize("name", ["a.conll", "a.conll2003", "a.bio", "a.iob", "a.iob2", "a.txt"])
 def test_conll_gives_a_row_per_sentence(tmp_path, name):
     """The first column is the token and the last one the tag; documents and comments are no tokens, a # can be."""
     (tmp_path / name).write_text(CONLL)
-    assert values(tmp_path / name, Split.TRAIN, Task.TOKEN_CLASSIFICATION) == [
-        {"tokens": ["Ada", "Lovelace"], "tags": ["B-PER", "I-PER"]},
-        {"tokens": ["#", "1"], "tags": ["O", "O"]},
-    ]
-
-
-CATALOGUE = r"""
-msgid ""
-msgstr "Content-Type: text/plain; charset=UTF-8\n"
-
-msgid "Open\nfile"
-msgstr "Datei\nöffnen"
-
-#, fuzzy
-msgid "Close"
-msgstr "Zu"
-
-msgid "Save"
-msgstr ""
-
-msgid "%d file"
-msgid_plural "%d files"
-msgstr[0] "%d Datei"
-msgstr[1] "%d Dateien"
-
-#~ msgid "Old"
-#~ msgstr "Alt"
-"""
+    assert values(tmp_path / name, Split.TRAIN, Task.TOKEN_CLASSIFICATION) == SENTENCES
 
 
 def test_a_catalogue_gives_its_translated_messages(tmp_path):
     """Plurals are two rows; fuzzy and untranslated entries are skipped by name, obsolete ones are no entries."""
     (tmp_path / "de.po").write_text(CATALOGUE)
     rows = list(read_rows(tmp_path / "de.po"))
-    assert [row.values for row in rows if row.values] == [
-        {"source": "Open\nfile", "target": "Datei\nöffnen"},
-        {"source": "%d file", "target": "%d Datei"},
-        {"source": "%d files", "target": "%d Dateien"},
-    ]
+    assert [row.values for row in rows if row.values] == MESSAGES
     assert [(row.origin.row, row.skipped) for row in rows if row.skipped] == [
         (2, "fuzzy entries"),
         (3, "untranslated entries"),
@@ -255,9 +300,9 @@ def test_a_folder_without_data_is_not_found(tmp_path):
 
 
 BROKEN_FILES = [
-    ("a.jsonl", b'{"a": 1}\n\xff\xfe\n', "a.jsonl is not UTF-8: byte 0xff at offset 9, row 2; save it as UTF-8"),
-    ("a.txt", "ü".encode("utf-16"), "not UTF-8: byte 0xff at offset 0, row 1"),
-    ("a.csv", b"a\n" * 3 + b"caf\xc3", "not UTF-8: byte 0xc3 at offset 9, row 4"),
+    ("a.jsonl", b'{"a": 1}\n\xff\xfe\n', "a.jsonl is not UTF-8: byte 0xff at offset 9, line 2; save it as UTF-8"),
+    ("a.txt", "ü".encode("utf-16"), "not UTF-8: byte 0xff at offset 0, line 1"),
+    ("a.csv", b"a\n" * 3 + b"caf\xc3", "not UTF-8: byte 0xc3 at offset 9, line 4"),
     ("a.json", b"{", "is no JSON"),
     ("a.json", b"3", "is no list of objects"),
     ("a.json", b"", "is no list of objects"),
@@ -273,6 +318,15 @@ BROKEN_FILES = [
     ("a.arrow", ARROW_STREAM[:-60], "broken Arrow file"),
     ("a.parquet.gz", gzip.compress(PARQUET, mtime=0)[:-20], "a.parquet.gz is a broken gzip file: .*; copy it again"),
     ("a.arrow.gz", gzip.compress(ARROW_FILE[:-20], mtime=0), "a.arrow.gz is a broken Arrow file: .*; copy or write"),
+    ("a.po", b'msgid "a"\nmsgstr "\xe4"\n', "a.po is not UTF-8: byte 0xe4 at offset 18, line 2; save it as UTF-8"),
+    ("a.conll", b"a O\n\n\xe4 O\n", "a.conll is not UTF-8: byte 0xe4 at offset 5, line 3; save it as UTF-8"),
+    (
+        "a.csv",
+        b"text,label,text\nx,y,z\n",
+        "a.csv has more than one column 'text' in its header; give each a name of its own",
+    ),
+    ("a.tsv", b"text\ttext\nx\ty\n", "a.tsv has more than one column 'text' in its header"),
+    ("a.csv", b'"text,label\nx,y\n', "a.csv: the header is no CSV: unexpected end of data; close the quotes"),
     ("a.po", b'msgid "a"\nmsgstr "b"c"\n', "is no gettext catalogue: .*line 2"),
 ]
 
@@ -300,6 +354,8 @@ BROKEN_ROWS = [
     ("a.tsv", b"source\ttarget\na\tb\nonly\n", [2], r"has fewer fields .*; write one tab between two columns"),
     ("a.conll", b"a O\nb O\n\nc X O\n", [2], "line 4 has 3 columns, the first line has 2"),
     ("a.conll", b"a\nb\n", [1], "line 1 has one column; a token and its tag are two"),
+    ("a.conll.gz", gzip.compress(b"a O\nb O\n\nc X O\n", mtime=0), [2], "line 4 has 3 columns, the first line has 2"),
+    ("a.txt", b"a O\nb O\n\nc X O\n\nd O\n", [2], "line 4 has 3 columns, the first line has 2"),
 ]
 
 
@@ -307,12 +363,13 @@ BROKEN_ROWS = [
 def test_a_broken_row_does_not_hide_the_others(tmp_path, name, content, numbers, message):
     """Rows that cannot be read are told by number, and the rest of the file is read on."""
     (tmp_path / name).write_bytes(content)
-    found = [row for row in read_rows(tmp_path / name) if row.problem]
+    task = Task.TOKEN_CLASSIFICATION if name.endswith(".txt") else None
+    found = [row for row in read_rows(tmp_path / name, task=task) if row.problem]
     assert [row.origin.row for row in found] == numbers
     assert re.search(message, found[0].problem), found[0].problem
 
 
-@pytest.mark.parametrize("content", [PARQUET, ARROW_FILE])
+@pytest.mark.parametrize("content", [PARQUET, ARROW_FILE], ids=["Parquet", "Arrow"])
 def test_what_was_unpacked_is_gone_when_it_was_read(tmp_path, content):
     """A file that is read from place to place is unpacked while its rows are read, whether all are or one."""
     (tmp_path / "rows.gz").write_bytes(gzip.compress(content))
@@ -350,5 +407,6 @@ def test_a_mistake_early_in_a_large_document_is_not_searched_to_its_end(tmp_path
 
 def test_every_kind_of_file_has_a_case():
     """The table of kinds and the cases of this module name the same suffixes."""
-    tried = {suffix for kind in KINDS.values() for suffix in kind.suffixes if any(suffix in name for name in CASES)}
-    assert {".parquet", ".arrow", ".feather", ".jsonl", ".ndjson", ".json", ".csv", ".tsv"} <= tried
+    assert {PurePath(name).suffix for name in FILES} - {""} == {
+        suffix for kind in KINDS.values() for suffix in kind.suffixes
+    }

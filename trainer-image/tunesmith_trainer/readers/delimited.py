@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from tunesmith_trainer.errors import BadDataError
 from tunesmith_trainer.examples import Origin
 from tunesmith_trainer.readers.raw import RawRow
 from tunesmith_trainer.readers.text import read_lines
@@ -13,22 +14,43 @@ _FIELD_CHARACTERS = 1 << 26
 
 
 def read_csv(path: Path, name: str) -> Iterator[RawRow]:
-    """The rows of a CSV file."""
+    """The rows of a CSV file.
+
+    Raises:
+        BadDataError: its header cannot be used.
+    """
     csv.field_size_limit(_FIELD_CHARACTERS)  # the library keeps it for the process
     return _rows(csv.reader(read_lines(path, name), strict=True), name, "quote values that hold commas")
 
 
 def read_tsv(path: Path, name: str) -> Iterator[RawRow]:
-    """The rows of a TSV file; quotes are characters as any other."""
+    """The rows of a TSV file; quotes are characters as any other.
+
+    Raises:
+        BadDataError: its header cannot be used.
+    """
     lines = (line.rstrip("\r\n").split("\t") for line in read_lines(path, name))
     return _rows(lines, name, "write one tab between two columns")
 
 
 def _rows(records: Iterator[list[str]], name: str, way_out: str) -> Iterator[RawRow]:
     found = _numbered(records, name)
-    header = next(found, None)
-    for record in found if header else ():
-        yield _row(record, header.values["fields"] if header else [], way_out)
+    header = _header(next(found, None), name)
+    for record in found:
+        yield _row(record, header, way_out)
+
+
+def _header(record: RawRow | None, name: str) -> list[str]:
+    """The names of the columns; none of an empty file. Any number may be empty, as spreadsheets leave them."""
+    if record is None:
+        return []
+    if record.problem:
+        raise BadDataError(f"{name}: the header {record.problem}")
+    header: list[str] = record.values["fields"]
+    repeated = next((column for column in header if column and header.count(column) > 1), None)
+    if repeated is not None:
+        raise BadDataError(f"{name} has more than one column {repeated!r} in its header; give each a name of its own")
+    return header
 
 
 def _numbered(records: Iterator[list[str]], name: str) -> Iterator[RawRow]:

@@ -61,9 +61,9 @@ def _decode(name: str, data: bytes, base: int, lines: int, *, final: bool) -> tu
     try:
         return codecs.utf_8_decode(data, "strict", final)
     except UnicodeDecodeError as error:
-        row = lines + data[: error.start].count(b"\n")
+        line = lines + data[: error.start].count(b"\n")
         raise BadDataError(
-            f"{name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {base + error.start}, row {row};"
+            f"{name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {base + error.start}, line {line};"
             " save it as UTF-8"
         ) from error
 
