@@ -283,9 +283,10 @@ def test_a_folder_gives_the_files_of_one_split(tmp_path):
         (tmp_path / name).write_bytes(JSONL)
     assert [file.name for file in data_files(tmp_path)] == ["train-0.jsonl", "train-1.jsonl"]
     assert [file.name for file in data_files(tmp_path, Split.EVALUATION)] == ["test-0.jsonl"]
-    for split, name in ((Split.TRAIN, "rows.jsonl"), (Split.EVALUATION, "test.jsonl")):
-        (tmp_path / "rest").mkdir(exist_ok=True)
+    (tmp_path / "rest").mkdir()
+    for name in ("rows.jsonl", "test.jsonl"):
         (tmp_path / "rest" / name).write_bytes(JSONL)
+    for split, name in ((Split.TRAIN, "rows.jsonl"), (Split.EVALUATION, "test.jsonl")):
         assert [file.name for file in data_files(tmp_path / "rest", split)] == [name]
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "constraints.csv").write_bytes(b"a\n")
