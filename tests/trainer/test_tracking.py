@@ -134,12 +134,12 @@ class Slow:
             raise OSError("the password is hunter2")
         self.got += measured
 
-    def attach(self, files: Any) -> None:
-        """Take nothing."""
-
     def end(self, status: str) -> None:
         """Remember the end."""
         self.status = status
+
+    def attach(self, files: Any) -> None:
+        """Take nothing."""
 
 
 RUN = TrackedRun("bot", "team", {}, Path("/nonexistent"))
@@ -171,6 +171,60 @@ def test_numbers_survive_a_failure_and_secrets_are_hidden(caplog: pytest.LogCapt
     assert slow.status == FINISHED
     reasons = [one.fields["reason"] for one in caplog.records if hasattr(one, "fields") and "reason" in one.fields]
     assert reasons == ["the password is [hidden]"]
+
+
+class NoFiles(Slow):
+    """A tracker that has no place for files, and says so in two lines."""
+
+    def attach(self, files: Any) -> None:
+        """Refuse."""
+        raise OSError(f"no store for {files[0]} at azureml://hunter2\nregister a plug-in")
+
+
+@pytest.mark.parametrize("status", [FINISHED, FAILED, KILLED])
+def test_a_tracker_that_takes_no_files_ends_its_run(status: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The run ends as the training did; the files cost one warning, without the secret."""
+    caplog.set_level("WARNING", "tunesmith")
+    tracker = NoFiles()
+    tracker.go.set()
+    courier = Courier("full", tracker, RUN, lambda text: text.replace("hunter2", "[hidden]"))
+    courier.log([Measured("loss", 1.0, 1, 0)])
+    courier.end(status, [Path("report.json")])
+    courier.join(30)
+    assert tracker.status == status
+    assert [one.step for one in tracker.got] == [1]
+    assert [(one.message, one.fields["reason"]) for one in caplog.records] == [
+        ("tracker takes no files; the run is ended", "no store for report.json at azureml://[hidden]")
+    ]
+
+
+class HangingFiles(Slow):
+    """A tracker that does not come back from the files until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files, self.reached = [], threading.Event()
+        self.go.set()
+
+    def attach(self, files: Any) -> None:
+        """Hang."""
+        self.files = files
+        self.go.clear()
+        self.reached.set()
+        self.go.wait(60)
+
+
+def test_files_that_hang_leave_no_run_open(caplog: pytest.LogCaptureFixture) -> None:
+    """The end is sent before the files, so that giving up on them leaves an ended run."""
+    caplog.set_level("WARNING", "tunesmith")
+    tracker = HangingFiles()
+    courier = Courier("hanging", tracker, RUN)
+    courier.end(FINISHED, [Path("report.json")])
+    assert tracker.reached.wait(30)
+    courier.join(0.01)
+    assert (tracker.status, tracker.files) == (FINISHED, [Path("report.json")])
+    assert [one.message for one in caplog.records] == ["tracker gave up at the end of the run"]
+    tracker.go.set()
 
 
 def test_a_secret_without_its_keys_is_named(job: Any, tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ class Tracker(Protocol):
     def log(self, measured: Sequence[Measured]) -> None:
         """Send numbers."""
 
-    def attach(self, files: Sequence[Path]) -> None:
-        """Send files."""
-
     def end(self, status: str) -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
+
+    def attach(self, files: Sequence[Path]) -> None:
+        """Send files of a run that is closed."""
 
 
 class MLflow:
@@ -121,14 +121,14 @@ class MLflow:
         for start in range(0, len(found), _MOST_METRICS):
             self._client.log_batch(self._run, metrics=found[start : start + _MOST_METRICS])
 
-    def attach(self, files: Sequence[Path]) -> None:
-        """Send files as artifacts of the run."""
-        for file in files:
-            self._client.log_artifact(self._run, str(file))
-
     def end(self, status: str) -> None:
         """Close the run."""
         self._client.set_terminated(self._run, status=status)
+
+    def attach(self, files: Sequence[Path]) -> None:
+        """Send files as artifacts of the run; MLflow takes them after its end as well."""
+        for file in files:
+            self._client.log_artifact(self._run, str(file))
 
 
 class TensorBoard:
@@ -153,13 +153,13 @@ class TensorBoard:
             self._writer.add_scalar(one.name, one.value, one.step, one.milliseconds / 1000)
         self._writer.flush()
 
-    def attach(self, files: Sequence[Path]) -> None:
-        """Nothing to send: the plots lie beside, in the same workspace."""
-
     def end(self, status: str) -> None:
         """Close the event file."""
         self._writer.add_text("status", status)
         self._writer.close()
+
+    def attach(self, files: Sequence[Path]) -> None:
+        """Nothing to send: the plots lie beside, in the same workspace."""
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, str]:

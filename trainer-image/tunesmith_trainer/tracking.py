@@ -96,11 +96,12 @@ class Courier:
                 self._started = True
             self._send()
             if status:
-                self._tracker.attach(self._files)
                 self._tracker.end(status)
         except Exception as error:  # noqa: BLE001 - a tracker must not end a training, whatever it raises
             self._warn(error)
             return False
+        if status:
+            self._attach()
         if self._warned:
             log.info("tracker answers again", tracker=self._name)
             self._warned = False
@@ -117,12 +118,23 @@ class Courier:
                 self._waiting = (load + self._waiting)[-_MOST_KEPT:]
             raise
 
+    def _attach(self) -> None:
+        """Files go last: a tracker that takes none, or hangs over them, has its run ended."""
+        try:
+            self._tracker.attach(self._files)
+        except Exception as error:  # noqa: BLE001 - as above
+            log.warn("tracker takes no files; the run is ended", tracker=self._name, reason=self._reason(error))
+
     def _warn(self, error: Exception) -> None:
         """Once for each time that it goes down."""
         if not self._warned:
-            reason = self._hide(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-            log.warn("tracker fails; the training goes on", tracker=self._name, reason=reason[:300])
+            log.warn("tracker fails; the training goes on", tracker=self._name, reason=self._reason(error))
         self._warned = True
+
+    def _reason(self, error: Exception) -> str:
+        """The first line of what it said, without secrets."""
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return self._hide(lines[0])[:300]
 
 
 @dataclass
