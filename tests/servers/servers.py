@@ -50,6 +50,16 @@ def running(argv: list[str], port: int, log: Path, *, host: str = "127.0.0.1", *
             process.wait()
 
 
+def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
+    """A certificate that signs itself for some names, such as `DNS:localhost` or `IP:127.0.0.1`, and its key."""
+    pair = folder / "cert.pem", folder / "key.pem"
+    named = ["-addext", f"subjectAltName={','.join(names)}", "-addext", "basicConstraints=CA:FALSE"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    command = ["openssl", "req", "-x509", *curve, "-subj", "/CN=localhost", *named, "-out", pair[0], "-keyout", pair[1]]
+    subprocess.run(command, check=True, capture_output=True)
+    return pair
+
+
 def kept(folder: str, files: tuple[str, ...], install: Callable[[Path], None]) -> Path:
     """What `install` puts into a folder of the cache, by the content of the files that pin it; made once."""
     digest = hashlib.sha256(b"\0".join((HERE / folder / name).read_bytes() for name in files)).hexdigest()[:16]

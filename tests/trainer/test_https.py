@@ -4,13 +4,13 @@ import hashlib
 import http.server
 import os
 import ssl
-import subprocess
 import threading
 from ipaddress import ip_address
 
 import httpx
 import pytest
 
+import servers
 from tunesmith_api import ExitCode, Stage
 from tunesmith_trainer.addresses import ALLOWED_HOSTS_VARIABLE, is_public, parse_allowed_hosts, resolve_public
 from tunesmith_trainer.errors import BadConfigError, BadDataError, InputNotFoundError, ServiceUnavailableError
@@ -69,35 +69,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for the name, for localhost and for 127.0.0.1, that signs itself."""
-    folder = tmp_path_factory.mktemp("tls")
-    names = f"subjectAltName=DNS:{NAME},DNS:localhost,IP:127.0.0.1"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    files = ["-subj", f"/CN={NAME}", "-addext", names, "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    subprocess.run([*command, *files], check=True, capture_output=True)
-    return folder
+    return servers.certificate(tmp_path_factory.mktemp("tls"), f"DNS:{NAME}", "DNS:localhost", "IP:127.0.0.1")
 
 
 @pytest.fixture
 def server(certificate, monkeypatch):
     """A local https server whose certificate is trusted."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    context.load_cert_chain(*certificate)
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
     httpd.seen, httpd.redirects, httpd.failures = [], {}, []
     httpd.large, httpd.cut, httpd.sent, httpd.ranges = {}, 0, 0, True
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     yield httpd
     httpd.shutdown()

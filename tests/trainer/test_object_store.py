@@ -6,7 +6,6 @@ import hmac
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -313,18 +312,7 @@ def test_an_encrypted_endpoint_of_an_own_authority(tmp_path: Path, monkeypatch: 
     """SSL_CERT_FILE names the authorities; without it the endpoint's certificate is refused."""
     (tmp_path / "data" / "box").mkdir(parents=True)
     (tmp_path / "data" / "box" / "rows.jsonl").write_bytes(ROWS)
-    pair = [tmp_path / "cert.pem", tmp_path / "key.pem"]
-    subject = [
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=CA:FALSE",
-    ]
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    command = ["openssl", "req", "-x509", *curve, *subject, "-out", pair[0], "-keyout", pair[1]]
-    subprocess.run(command, check=True, capture_output=True)
+    pair = servers.certificate(tmp_path, "IP:127.0.0.1")
     port = servers.free_port()
     argv = [servers.program("versitygw"), "--port", f"127.0.0.1:{port}", "--quiet", "--cert", str(pair[0])]
     argv += ["--key", str(pair[1]), "posix", str(tmp_path / "data")]
