@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from front import Front, front
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import servers
@@ -233,6 +234,62 @@ def test_a_secret_without_its_keys_is_named(job: Any, tmp_path: Path) -> None:
     told["secrets"] = {"login": str(tmp_path)}
     with pytest.raises(InputNotFoundError, match=r"spec.tracking\[0\].secretRef: secret 'login' has no key 'token'"):
         tracked(JobConfig.model_validate(told), []).__enter__()
+
+
+AZURE_PATH = "/mlflow/v1.0/subscriptions/s/resourceGroups/g/workspaces/w"
+TOKEN = "a-very-secret-token"
+
+
+@pytest.fixture
+def azure(mlflow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+    """The server as Azure ML shows it: behind https and a path, opened by a token."""
+    certificate = servers.certificate(tmp_path, "IP:127.0.0.1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "")  # a tracker sets it for good, which ends with this test
+    with front(mlflow, AZURE_PATH, TOKEN, certificate) as found:
+        yield found
+
+
+def track_in_azure(azure: Front, job: Any, tmp_path: Path, token: str, experiment: str) -> None:
+    """Log one number, and a file, to an azureml:// tracker with a token."""
+    report = tmp_path / "train-report.json"
+    report.write_text("{}")
+    (tmp_path / "login").mkdir()
+    (tmp_path / "login" / "token").write_text(f"{token}\n")
+    uri = f"azureml://127.0.0.1:{azure.server_address[1]}{AZURE_PATH}"
+    tracker = {"type": "MLflow", "uri": uri, "experiment": experiment, "secretRef": {"name": "azure"}}
+    told = {**job(tracking=[tracker]), "secrets": {"azure": str(tmp_path / "login")}}
+    with tracked(JobConfig.model_validate(told), [report]) as tracking:
+        tracking.log({"loss": 1.0}, 1)
+
+
+@pytest.mark.usefixtures("patient")
+def test_azureml_is_mlflow_over_https_with_a_token(
+    mlflow: str, azure: Front, job: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The path stays, every request has the token; a store that needs a plug-in costs one warning, not the end."""
+    caplog.set_level("WARNING", "tunesmith")
+    ask(mlflow, "experiments/create", name="azure", artifact_location="azureml://region/store")
+    track_in_azure(azure, job, tmp_path, TOKEN, "azure")
+    (run,) = runs(mlflow, "azure")
+    assert (run["info"]["run_name"], run["info"]["status"]) == ("home", FINISHED)
+    assert {one["key"]: one["value"] for one in run["data"]["metrics"]} == {"loss": 1.0}
+    assert {"key": "technique.lora.rank", "value": "16"} in run["data"]["params"]
+    assert set(azure.answers) == {200}
+    (warning,) = [one.fields for one in caplog.records if one.name == "tunesmith"]
+    assert warning["reason"].startswith("Could not find a registered artifact repository for: azureml://region/store")
+
+
+def test_a_token_that_azure_refuses_only_warns(
+    azure: Front, job: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A token that has run out costs one warning, which does not show it."""
+    caplog.set_level("WARNING", "tunesmith")
+    track_in_azure(azure, job, tmp_path, "a-token-of-yesterday", "refused")
+    assert set(azure.answers) == {401}
+    (warning,) = [one.fields for one in caplog.records if "training goes on" in one.message]
+    assert "401" in warning["reason"]
+    assert "yesterday" not in caplog.text
 
 
 def scalars(workspace: Path) -> dict[str, list[int]]:
