@@ -18,7 +18,7 @@ import servers
 from tunesmith_api import ExitCode, JobConfig, Stage
 from tunesmith_trainer import tracking as tracking_module
 from tunesmith_trainer.errors import DivergedError, InputNotFoundError, PreemptedError
-from tunesmith_trainer.trackers import FAILED, FINISHED, KILLED, Measured, TrackedRun
+from tunesmith_trainer.trackers import FAILED, FINISHED, KILLED, Measured, TrackedRun, disclosed
 from tunesmith_trainer.tracking import END_SECONDS, Courier, tracked
 
 import_module("mlflow")  # takes seconds on a busy machine, which are not what is measured here
@@ -86,6 +86,50 @@ def test_a_run_ends_as_the_training_does(
     assert {one["key"]: one["value"] for one in run["data"]["metrics"]} == {"loss": 0.5}
     files = httpx.get(f"{mlflow}/api/2.0/mlflow/artifacts/list", params={"run_id": run["info"]["run_id"]}).json()
     assert [one["path"] for one in files["files"]] == ["train-report.json"]
+
+
+DIGEST = "#sha256=" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("uri", "seen"),
+    [
+        ("https://box.example/rows.jsonl?X-Amz-Signature=hunter2&X-Amz-Date=1", "https://box.example/rows.jsonl"),
+        (f"https://me:hunter2@box.example:8443/rows?sig=hunter2{DIGEST}", f"https://box.example:8443/rows{DIGEST}"),
+        ("https://hunter2@box.example?sig=hunter2#hunter2", "https://box.example"),
+        ("azureml://me:hunter2@region.api/mlflow?key=hunter2", "azureml://region.api/mlflow"),
+        ("s3://box/rows/?versionId=hunter2", "s3://box/rows/"),
+        (f"s3://box/rows.jsonl{DIGEST}", f"s3://box/rows.jsonl{DIGEST}"),
+        ("hf://datasets/team/manuals@main", "hf://datasets/team/manuals@main"),
+        ("oci://registry:5000/team/bot@sha256:0", "oci://registry:5000/team/bot@sha256:0"),
+        ("Who is me@home? Say #1.", "Who is me@home? Say #1."),
+    ],
+)
+def test_a_uri_is_shown_without_its_secrets(uri: str, seen: str) -> None:
+    """User and query go, also of a URI in a list; place, revision and digest stay, as do other texts."""
+    assert disclosed({"model": {"uri": uri}, "tracking": [{"uri": uri}], "seed": 1}) == {
+        "model": {"uri": seen},
+        "tracking": [{"uri": seen}],
+        "seed": 1,
+    }
+
+
+@pytest.mark.usefixtures("patient")
+def test_no_signature_reaches_a_tracker(mlflow: str, job: Any) -> None:
+    """What presigned URIs carry is neither among MLflow's parameters nor in TensorBoard's files."""
+    trackers = [{"type": "MLflow", "uri": mlflow, "experiment": "signed"}, {"type": "TensorBoard"}]
+    told = job(tracking=trackers, output={"uri": "s3://box/bot?key=hunter2"})
+    for part in ("train", "evaluation"):
+        told["spec"]["dataset"][part] = {"uri": f"https://box.example/{part}.jsonl?X-Amz-Signature=hunter2"}
+    with tracked(JobConfig.model_validate(told), []) as tracking:
+        tracking.log({"loss": 1.0}, 1)
+    (run,) = runs(mlflow, "signed")
+    parameters = {one["key"]: one["value"] for one in run["data"]["params"]}
+    events = b"".join(file.read_bytes() for file in Path(told["workspace"], "tensorboard").iterdir())
+    assert parameters["dataset.train.uri"] == "https://box.example/train.jsonl"
+    assert b"https://box.example/train.jsonl" in events
+    assert "hunter2" not in str(parameters)
+    assert b"hunter2" not in events
 
 
 @pytest.mark.usefixtures("patient")

@@ -25,6 +25,7 @@ from tunesmith_trainer.trackers import (
     TensorBoard,
     TrackedRun,
     Tracker,
+    disclosed,
     finite,
     flat,
 )
@@ -195,7 +196,7 @@ def _courier(config: JobConfig, place: int, spec: TrackerSpec, step: int) -> Cou
     run = TrackedRun(
         name=config.name,
         experiment=spec.experiment or config.namespace,
-        parameters=flat(config.spec.wire()),
+        parameters=flat(disclosed(config.spec.wire())),
         workspace=Path(config.workspace),
         step=step,
     )
