@@ -1,5 +1,6 @@
 """FineTuneJob: what to tune, on what data, how, where, and what to do with the result. Runs once, like a batch Job."""
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
@@ -400,6 +401,10 @@ class QueueSpec(Model):
     """The workload's priority class."""
 
 
+#: The start of a URI with user information.
+_USER = "^[a-z]+://[^/]*@"
+
+
 class Tracker(Model):
     """A place that training metrics are sent to; one that is down costs a warning, never the run."""
 
@@ -420,6 +425,13 @@ class Tracker(Model):
             cel="!has(self.uri) || ['http://', 'https://', 'azureml://'].exists(s, self.uri.startsWith(s))",
             message="uri must start with one of http://, https://, azureml://",
             holds=lambda t: t.uri is None or t.uri.startswith(("http://", "https://", "azureml://")),
+            field_path=".uri",
+        ),
+        Rule(
+            cel=f"!has(self.uri) || !self.uri.matches('{_USER}')",
+            message="uri must not name a user or a password, which all who may read the job would see; put them into a"
+            " Secret (keys username and password, or token) and name it in secretRef",
+            holds=lambda t: t.uri is None or re.match(_USER, t.uri) is None,
             field_path=".uri",
         ),
     )

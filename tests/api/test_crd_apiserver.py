@@ -71,6 +71,7 @@ VIOLATIONS: list[tuple[str, str, Any, str]] = [
     ("FineTuneJob", "tracking", [{"type": "MLflow"}], "tracking of type MLflow needs uri"),
     ("FineTuneJob", "tracking", [{"type": "TensorBoard", "experiment": "a"}], "uri, experiment and secretRef are for"),
     ("FineTuneJob", "tracking", [{"type": "MLflow", "uri": "ftp://mlflow"}], "uri must start with one of http://"),
+    ("FineTuneJob", "tracking", [{"type": "MLflow", "uri": "http://me:word@mlflow"}], "name it in secretRef"),
     ("FineTuneJob", "compute", BAD_COMPUTE, ONE_POOL),
     ("FineTuneJob", "evaluation.gates", [{"metric": "exact_match"}], "a gate needs min, max or maxRegression"),
     ("FineTuneJob", "output", {"uri": "job://other"}, URI),

@@ -60,6 +60,10 @@ WRONG: list[tuple[dict[str, Any], str, Any, tuple[str, ...]]] = [
     (JOB, "spec.tracking", [{"type": "TensorBoard", "uri": "http://a"}], ("uri, experiment and secretRef are for",)),
     (JOB, "spec.tracking", [{"type": "TensorBoard", "secretRef": {"name": "a"}}], ("are for type MLflow",)),
     (JOB, "spec.tracking", [{"type": "MLflow", "uri": "ftp://mlflow"}], ("uri must start with one of http://",)),
+    *[
+        (JOB, "spec.tracking", [{"type": "MLflow", "uri": uri}], ("uri must not name a user", "name it in secretRef"))
+        for uri in ("http://me:hunter2@mlflow:5000", "https://token@mlflow", "azureml://me:hun?ter2@region/mlflow")
+    ],
     (JOB, "spec.technique.lora", {"rank": 0}, ("spec.technique.lora.rank", "greater than or equal to 1")),
     (JOB, "spec.dataset", {}, ("spec.dataset.train: is required",)),
     (JOB, "spec.model", {}, ("spec.model: set exactly one of preset, uri",)),
@@ -84,6 +88,13 @@ def test_a_mistake_is_one_line_with_the_way_out(
     """The line names the field, what is wrong with it, and what to write instead."""
     (line,) = problems(changed(document, path, value))
     assert all(part in line for part in said), line
+
+
+@pytest.mark.parametrize("uri", ["http://mlflow:5000", "https://mlflow/team@home", "azureml://region.api/mlflow/v1.0"])
+def test_a_tracker_without_a_user_is_valid(uri: str) -> None:
+    """An `@` behind the host names no user."""
+    document = changed(JOB, "spec.tracking", [{"type": "MLflow", "uri": uri, "secretRef": {"name": "mlflow"}}])
+    assert parse_resource(document).kind == "FineTuneJob"
 
 
 def test_all_mistakes_are_told_at_once() -> None:
