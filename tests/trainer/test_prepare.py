@@ -190,6 +190,27 @@ def test_a_bad_config_ends_with_64(job, run_here, changes, message):
     assert message in ended.message
 
 
+@pytest.mark.parametrize(
+    ("keys", "code"),
+    [
+        ((), ExitCode.INPUT_NOT_FOUND),
+        (("username",), ExitCode.INPUT_NOT_FOUND),
+        (("username", "password"), 0),
+        (("token",), 0),
+    ],
+)
+def test_a_tracker_without_its_login_ends_with_66(job, run_here, tmp_path, keys, code):
+    """A tracker's secret is looked at before a device is asked for, and before anything is fetched."""
+    for key in keys:
+        (tmp_path / key).write_text("hunter2")
+    config = job(tracking=[{"type": "MLflow", "uri": "http://mlflow", "secretRef": {"name": "login"}}])
+    ended = run_here(PREPARE, {**config, "secrets": {"login": str(tmp_path)}})
+    assert ended.code == code, ended.message
+    if code:
+        assert "spec.tracking[0].secretRef: secret 'login' has no key 'token', nor the keys" in ended.message
+        assert not list(Path(config["workspace"]).iterdir())
+
+
 def test_text_generation_learns_plain_text(job, run_here, write_rows):
     """Rows of text are learnt whole, but for the first token, and end with the eos token."""
     config = on_rows(job, write_rows([{"text": "turn on the lamp"}] * 4), task="TextGeneration")

@@ -22,6 +22,7 @@ from tunesmith_trainer.recipes import find_entry, refuse_unserved
 from tunesmith_trainer.rows import Check, Request, accept
 from tunesmith_trainer.stages import Run
 from tunesmith_trainer.tables import Split
+from tunesmith_trainer.tracking import check_logins
 from tunesmith_trainer.workspace import Workspace, file_digest, key_of, read_json, write_json, write_text
 
 #: What a DatasetStatus has room for.
@@ -45,6 +46,7 @@ def prepare(run: Run, outcome: Outcome) -> None:
     """
     spec, workspace = run.config.spec, run.workspace
     check_output(run.config)
+    check_logins(run.config)
     files = locate_base_model(run.config, workspace)
     check_technique(files, spec)
     refuse_unserved(spec, files.path)

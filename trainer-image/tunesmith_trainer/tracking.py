@@ -166,6 +166,16 @@ class Tracking:
             courier.join(deadline - time.monotonic())
 
 
+def check_logins(config: JobConfig) -> None:
+    """The trackers' logins: a key that is missing is told before any training, not at its start.
+
+    Raises:
+        InputNotFoundError: a tracker's secret lacks its keys.
+    """
+    for place, tracker in enumerate(config.spec.tracking):
+        _login(config, place, tracker)
+
+
 @contextmanager
 def tracked(config: JobConfig, files: list[Path], step: int = 0) -> Iterator[Tracking]:
     """The job's trackers while it trains; how the block ends is how the runs end.
