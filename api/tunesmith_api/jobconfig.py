@@ -28,6 +28,16 @@ WORKER_INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
 #: Where the workers meet: host:port of worker 0, under a name that stays when its pod is replaced.
 RENDEZVOUS_VARIABLE = "TUNESMITH_RENDEZVOUS"
 RENDEZVOUS_PORT = 29500
+#: How many threads each numeric library may use; the operator sets them to the CPUs that it asks for.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+#: What the operator and Kubernetes set, or rely on, in the pods of the stages: nobody else may set it there.
+OWN_VARIABLES = (
+    *THREAD_VARIABLES,
+    RENDEZVOUS_VARIABLE,
+    WORKER_INDEX_VARIABLE,
+    PROGRESS_PORT_VARIABLE,
+    TERMINATION_LOG_VARIABLE,
+)
 
 
 class Stage(StrEnum):

@@ -24,7 +24,7 @@ from tunesmith_operator.modelendpoint import plan as endpoints
 from tunesmith_operator.modelendpoint.providers import ProviderProbe
 from tunesmith_operator.plans import ChildName, Children, Key, Plan, Trouble, controlled_by
 from tunesmith_operator.pods import PodFacts
-from tunesmith_operator.settings import GangSettings, Images
+from tunesmith_operator.settings import Settings
 
 #: Jobs whose deleted pods' last facts are remembered.
 DEPARTED_LIMIT = 5000
@@ -35,16 +35,13 @@ Planner = Callable[[Trouble | None], Plan]
 class Observer:
     """Gathers what planners need."""
 
-    def __init__(
-        self, cluster: Cluster, caches: Caches, images: Images, gangs: GangSettings, *, clusterwide: bool
-    ) -> None:
+    def __init__(self, cluster: Cluster, caches: Caches, settings: Settings) -> None:
         self._cluster = cluster
         self._caches = caches
-        self._images = images
-        self._gangs = gangs
+        self._settings = settings
         self._gather = {"FineTuneJob": self._job, "ModelEndpoint": self._endpoint, "ComputePool": self._pool}
         self._providers = ProviderProbe()
-        self._holders = PodHolders(cluster, clusterwide=clusterwide)
+        self._holders = PodHolders(cluster, clusterwide=settings.clusterwide)
         #: The last facts of deleted pods by the uid of their controller, until their owner has used them.
         self.departed: dict[str, tuple[PodFacts, ...]] = {}
         #: What training pods said last, by the uid of their FineTuneJob.
@@ -75,7 +72,15 @@ class Observer:
             waiting=lacking.waiting,
             progress=self.progress.get(uid),
         )
-        return lambda trouble: jobs.plan(body, replace(observed, trouble=trouble), now, self._images, self._gangs)
+        settings = self._settings
+        return lambda trouble: jobs.plan(
+            body,
+            replace(observed, trouble=trouble),
+            now,
+            settings.images,
+            settings.gangs,
+            trainer_env=settings.trainer_env,
+        )
 
     async def _endpoint(self, key: Key, body: Body, now: datetime) -> Planner:
         pods = self._caches.pods(key)
@@ -92,7 +97,7 @@ class Observer:
             providers=await self._providers.ask(pods),
             missing_claim=await self._missing_claim(key, body),
         )
-        return lambda trouble: endpoints.plan(body, replace(observed, trouble=trouble), now, self._images)
+        return lambda trouble: endpoints.plan(body, replace(observed, trouble=trouble), now, self._settings.images)
 
     async def _missing_claim(self, key: Key, body: Body) -> str:
         uri = body["spec"].get("source", {}).get("uri", "")

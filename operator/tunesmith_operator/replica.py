@@ -65,7 +65,7 @@ class Operator:
         """Start the tasks that work on what the indices hold."""
         settings, cluster = self._settings, self._cluster
         caches = self._caches = IndexedCaches(indices, node_access=settings.node_access)
-        observer = Observer(cluster, caches, settings.images, settings.gangs, clusterwide=settings.clusterwide)
+        observer = Observer(cluster, caches, settings)
         recorder = Recorder(cluster, settings.pod_name)
         router = Router(self._queue, caches, observer, self._metrics)
         controller = Controller(

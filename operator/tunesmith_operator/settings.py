@@ -1,15 +1,22 @@
 """The operator's settings: environment variables, read once at the start."""
 
+import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith_api.jobconfig import OWN_VARIABLES
 from tunesmith_operator.errors import SettingsError
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+_VARIABLE_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+
+#: Environment variables of a container: names and values.
+Variables = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Settings:
     Attributes:
         images: the default images; a pool may override them.
         gangs: how trainings of several workers are treated.
+        trainer_env: further environment variables of every stage's container.
         watch_namespaces: namespaces to serve; empty for the whole cluster.
         node_access: whether the operator may read nodes; without it pools are trusted to have room.
         pod_name: name of this replica in the Lease.
@@ -58,6 +66,7 @@ class Settings:
 
     images: Images
     gangs: GangSettings = GangSettings()
+    trainer_env: Variables = ()
     watch_namespaces: tuple[str, ...] = ()
     node_access: bool = True
     pod_name: str = "operator"
@@ -113,6 +122,22 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _variables(env: Mapping[str, str], name: str) -> Variables:
+    """The variables of a JSON object; a value may be a password, so that no message shows one."""
+    try:
+        found = json.loads(env.get(name) or "{}")
+    except ValueError as error:
+        raise SettingsError(f"{name} is no JSON object: {error}") from error
+    if not isinstance(found, dict):
+        raise SettingsError(f"{name} is no JSON object of names and values")
+    for key, value in found.items():
+        if not isinstance(value, str) or not _VARIABLE_NAME.fullmatch(key):
+            raise SettingsError(f"{name}: {key!r} is no name of a variable, or its value is no text; quote numbers")
+        if key in OWN_VARIABLES:
+            raise SettingsError(f"{name}: {key!r} is set by the operator in each pod; leave it out")
+    return tuple(found.items())
+
+
 def _required(env: Mapping[str, str], name: str) -> str:
     if not env.get(name):
         raise SettingsError(f"{name} is not set; it names a container image, as in registry/tunesmith/trainer:0.1.0")
@@ -148,5 +173,6 @@ def load_settings(env: Mapping[str, str] = os.environ) -> Settings:
         wait_seconds=_number(env, "TUNESMITH_GANG_WAIT_SECONDS", 300),
         closed_namespaces=_names(env.get("TUNESMITH_CLOSED_NAMESPACES", "")),
     )
+    trainer_env = _variables(env, "TUNESMITH_TRAINER_ENV")
     namespaces = _names(env.get("TUNESMITH_WATCH_NAMESPACES", ""))
-    return Settings(images=images, gangs=gangs, watch_namespaces=namespaces, **options)
+    return Settings(images=images, gangs=gangs, trainer_env=trainer_env, watch_namespaces=namespaces, **options)

@@ -14,6 +14,7 @@ from kubernetes import client
 
 from tunesmith_api import KINDS
 from tunesmith_api.crd import crd
+from tunesmith_api.jobconfig import OWN_VARIABLES
 from tunesmith_operator.kinds import BY_NAME, CHILDREN
 from tunesmith_operator.settings import load_settings
 
@@ -46,6 +47,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         "crds": {"install": False},
         "defaultPool": {"create": False},
         "serviceAccount": {"create": False, "name": "existing"},
+        "trainer": {"env": {"HF_ENDPOINT": "https://hub.example", "HTTPS_PROXY": 'http://me:$$w"$(HOME)<&>é@proxy'}},
         "metrics": {"service": False},
     },
     "priced": {
@@ -93,9 +95,9 @@ def deployment(objects: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def environment(objects: list[dict[str, Any]]) -> dict[str, str]:
-    """The operator's environment; what the kubelet fills in is made up."""
+    """The operator's environment as the kubelet makes it, with one $ of two; what it fills in is made up."""
     (container,) = deployment(objects)["spec"]["template"]["spec"]["containers"]
-    return {variable["name"]: variable.get("value", "from-the-pod") for variable in container["env"]}
+    return {one["name"]: one.get("value", "from-the-pod").replace("$$", "$") for one in container["env"]}
 
 
 def rules(objects: list[dict[str, Any]], kinds: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -226,6 +228,7 @@ def test_the_operator_understands_its_environment(helm: Path, values: dict[str, 
     assert settings.log_level == values.get("logging", {}).get("level", "info").upper()
     assert settings.images.pull_secrets == tuple(values.get("images", {}).get("workloadPullSecrets", ()))
     assert settings.images.trainer == "tunesmith/trainer:0.1.0"
+    assert dict(settings.trainer_env) == values.get("trainer", {}).get("env", {})
     (container,) = deployment(objects)["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"metrics": settings.metrics_port, "health": settings.health_port}
@@ -311,6 +314,10 @@ def _wire_names(kind: Any) -> list[str]:
         ({"defaultPool": {"pricePerHour": -1}}, "pricePerHour"),
         ({"operator": {"pollSeconds": 60}}, "pollSeconds"),
         ({"resources": {"limits": {}, "requets": {}}}, "requets"),
+        ({"trainer": {"environment": {}}}, "environment"),
+        ({"trainer": {"env": {"TUNESMITH_MAX_DOWNLOAD_BYTES": 5}}}, "TUNESMITH_MAX_DOWNLOAD_BYTES"),
+        ({"trainer": {"env": {"A B": "c"}}}, "A B"),
+        *[({"trainer": {"env": {name: "1"}}}, f"trainer/env/{name}") for name in OWN_VARIABLES],
     ],
 )
 def test_a_wrong_value_is_named(helm: Path, values: dict[str, Any], field: str) -> None:

@@ -13,7 +13,7 @@ from tunesmith_operator.finetunejob.planning import Observed
 from tunesmith_operator.plans import ChildName, Plan, Trouble, child_name
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.pools import Landscape
-from tunesmith_operator.settings import GangSettings, Images
+from tunesmith_operator.settings import GangSettings, Images, Variables
 
 Body = dict[str, Any]
 
@@ -63,6 +63,7 @@ class World:
     deleted: bool = False
     serial: int = 0
     gangs: GangSettings = field(default_factory=GangSettings)
+    trainer_env: Variables = ()
 
     def reconcile(self) -> Plan:
         """Plan once and do what the plan says."""
@@ -74,7 +75,8 @@ class World:
             missing_input=self.missing_input,
             trouble=self.trouble,
         )
-        found = plan(copy.deepcopy(self.body), observed, self.now, self.images, self.gangs)
+        body = copy.deepcopy(self.body)
+        found = plan(body, observed, self.now, self.images, self.gangs, trainer_env=self.trainer_env)
         self.deleted = self.deleted or found.delete_self
         for child in found.apply:
             self._apply(child)

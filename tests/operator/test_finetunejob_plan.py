@@ -82,6 +82,21 @@ def test_a_done_stage_is_not_run_again(world: WorldMaker, stage: Stage) -> None:
     assert one.started == ["prepare", "train", "export"]
 
 
+def test_other_settings_hold_from_the_next_stage_on(world: WorldMaker) -> None:
+    """An operator with another image and other variables follows a running stage; later stages get them."""
+    one = world()
+    one.settle()
+    before = copy.deepcopy(one.job())
+    one.images, one.trainer_env = Images("registry/trainer:2", "s"), (("HF_ENDPOINT", "https://hub.example"),)
+    one.settle()
+    assert one.job() == before
+    one.succeed()
+    (container,) = one.job()["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry/trainer:2"
+    assert {"name": "HF_ENDPOINT", "value": "https://hub.example"} in container["env"]
+    assert one.started == ["prepare", "train"]
+
+
 def test_a_running_job_that_is_deleted_comes_back(world: WorldMaker) -> None:
     """A running stage's Job that somebody deletes is made again once its pod has ended, without counting."""
     one = world()

@@ -1,11 +1,13 @@
 """The pods that the operator makes: where the device goes, what is mounted, how little they may do."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tunesmith_api import FineTuneJobSpec, JobConfig, ModelEndpointSpec, Stage
+from tunesmith_api.jobconfig import OWN_VARIABLES
 from tunesmith_operator.finetunejob.decision import decide
 from tunesmith_operator.finetunejob.manifests import Facts, config_map, stage_job, workspace_claim
 from tunesmith_operator.modelendpoint import manifests as servers
@@ -146,6 +148,25 @@ def test_resources_can_be_overridden(facts: Callable[..., Facts]) -> None:
     assert container["resources"]["requests"]["cpu"] == "3"
     assert container["resources"]["limits"]["memory"] == "5120Mi"
     assert {"name": "OMP_NUM_THREADS", "value": "3"} in container["env"]
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_stage_has_the_clusters_variables(facts: Callable[..., Facts], stage: Stage) -> None:
+    """The variables of the settings stand beside the operator's own, each name once."""
+    given = (("HF_ENDPOINT", "https://hub.example"), ("TUNESMITH_ALLOWED_HOSTS", "mirror:8443"))
+    own = facts({**GPU, "nodeSelector": {}}, distribution={"workers": 2})
+    (container,) = _pod(replace(own, trainer_env=given), stage)["containers"]
+    variables = [(one["name"], one["value"]) for one in container["env"]]
+    assert set(given) <= set(variables)
+    (container,) = _pod(own, stage)["containers"]
+    assert [one for one in variables if one not in given] == [(one["name"], one["value"]) for one in container["env"]]
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_what_the_operator_sets_is_its_own(facts: Callable[..., Facts], stage: Stage) -> None:
+    """Each variable that a manifest sets is one that the settings refuse: no name could stand there twice."""
+    (container,) = _pod(facts({**GPU, "nodeSelector": {}}, distribution={"workers": 2}), stage)["containers"]
+    assert {one["name"] for one in container["env"]} <= set(OWN_VARIABLES)
 
 
 def test_an_unknown_size_is_said(facts: Callable[..., Facts]) -> None:

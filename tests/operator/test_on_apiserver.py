@@ -141,6 +141,31 @@ def test_children_are_restored(rig: Rig) -> None:
     wait(is_restored, "the labels of the Job")
 
 
+def test_other_settings_leave_a_running_stage_alone(rig: Rig) -> None:
+    """An operator with another image and environment keeps a running Job as it is, also where it restores a label."""
+    rig.create_job("settled")
+    before = rig.running_pod("settled", "prepare")
+    rig.replica.stop()
+    variables = {"HF_ENDPOINT": "https://hub.example", "TUNESMITH_ALLOWED_HOSTS": "mirror:8443"}
+    other = {"TUNESMITH_TRAINER_IMAGE": "registry/trainer:2", "TUNESMITH_TRAINER_ENV": json.dumps(variables)}
+    rig.replica.settings.update(other)
+    try:
+        rig.replica.start()
+        rig.patch("job", "settled-prepare", {"metadata": {"labels": {"tunesmith.dev/stage": "other"}}})
+        wait(lambda: rig.list("jobs", **{"owner-name": "settled", "stage": "prepare"}), "the label of the Job")
+        after = rig.running_pod("settled", "prepare")
+        assert (after["metadata"]["uid"], after["spec"]) == (before["metadata"]["uid"], before["spec"])
+        rig.end("settled", "prepare", report("prepare", "settled"))
+        container = rig.running_pod("settled", "train")["spec"]["containers"][0]
+        assert container["image"] == "registry/trainer:2"
+        assert variables.items() <= {one["name"]: one.get("value") for one in container["env"]}.items()
+        assert "attempts" not in rig.status("settled")
+    finally:
+        rig.replica.stop()
+        rig.replica.settings.clear()
+        rig.replica.start()
+
+
 def test_suspend_stops_and_resumes(rig: Rig) -> None:
     """Suspend takes the pod away and says so; setting it back makes a new one."""
     rig.create_job("pause")

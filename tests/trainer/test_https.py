@@ -119,7 +119,10 @@ def test_every_hop_of_a_redirect_is_checked(server, port, tmp_path):
     """A redirect from an allowed host to a private address is refused before anything connects to it."""
     server.redirects["/rows.jsonl"] = f"https://localhost:{port}/secret"
     policy = policy_from({ALLOWED_HOSTS_VARIABLE: f"127.0.0.1:{port}"})
-    with pytest.raises(BadConfigError, match=f"https://localhost:{port} is at .* not a public address"):
+    with pytest.raises(
+        BadConfigError,
+        match=f"https://localhost:{port} is at .* not a public address.* TUNESMITH_ALLOWED_HOSTS .*trainer.env",
+    ):
         fetch_https(f"https://127.0.0.1:{port}/rows.jsonl", tmp_path / "rows", policy)
     assert [path for path, _, _ in server.seen] == ["/rows.jsonl"]
     assert not (tmp_path / "rows").exists()

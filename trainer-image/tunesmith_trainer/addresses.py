@@ -54,5 +54,6 @@ def resolve_public(host: str, port: int, allowed: frozenset[tuple[str, int]]) ->
             raise BadConfigError(
                 f"https://{host}:{port} is at {address}, which is not a public address;"
                 f" use a pvc:// or configmap:// URI, or have the host listed in {ALLOWED_HOSTS_VARIABLE}"
+                " (in a cluster by the chart's trainer.env)"
             )
     return addresses[0]

@@ -17,10 +17,12 @@ from tunesmith_operator.finetunejob.validation import architecture_of
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.plans import Trouble
 from tunesmith_operator.pools import IMPLICIT_POOL, Demand, Landscape, Pool, Resources, choose
-from tunesmith_operator.settings import Images
+from tunesmith_operator.settings import Images, Variables
 
 
-def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Images) -> Facts | Trouble:
+def decide(
+    body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Images, trainer_env: Variables = ()
+) -> Facts | Trouble:
     """The technique, the pool and the requests of a job, or why there is no pool.
 
     What was planned once stays, whatever happens to the pools: without its pool a job's running stage is followed to
@@ -50,6 +52,7 @@ def decide(body: Body, spec: FineTuneJobSpec, landscape: Landscape, images: Imag
         threads=threads,
         mounts=mounts_of(spec),
         images=images,
+        trainer_env=trainer_env,
         obstacle=obstacle,
     )
 

@@ -7,7 +7,14 @@ from typing import Any
 from pydantic_core import to_json
 
 from tunesmith_api import FineTuneJobSpec, JobConfig, Stage
-from tunesmith_api.jobconfig import CONFIG_PATH, PROGRESS_PORT, RENDEZVOUS_PORT, RENDEZVOUS_VARIABLE, WORKSPACE_PATH
+from tunesmith_api.jobconfig import (
+    CONFIG_PATH,
+    PROGRESS_PORT,
+    RENDEZVOUS_PORT,
+    RENDEZVOUS_VARIABLE,
+    THREAD_VARIABLES,
+    WORKSPACE_PATH,
+)
 from tunesmith_api.modelendpoint import EndpointTemplate
 from tunesmith_api.quantity import format_bytes
 from tunesmith_api.resource import STAGE_LABEL, owner_labels, owner_reference
@@ -17,7 +24,7 @@ from tunesmith_operator.kinds import Body
 from tunesmith_operator.plans import Trouble
 from tunesmith_operator.pools import Pool, format_cores, place_of_side_work
 from tunesmith_operator.security import container_security, pod_security
-from tunesmith_operator.settings import Images
+from tunesmith_operator.settings import Images, Variables
 
 KIND = "FineTuneJob"
 #: Time for a checkpoint after SIGTERM.
@@ -41,6 +48,7 @@ class Facts:
         train_memory_bytes, train_cpu, threads: requests of a training pod, and threads of each of its processes.
         mounts: what is mounted into the stages.
         images: container images.
+        trainer_env: further environment variables of every stage.
         obstacle: why no further stage may start; None when nothing keeps it.
     """
 
@@ -56,6 +64,7 @@ class Facts:
     threads: int
     mounts: Mounts
     images: Images
+    trainer_env: Variables = ()
     obstacle: Trouble | None = None
 
     @property
@@ -224,12 +233,11 @@ def _container(facts: Facts, stage: Stage) -> dict[str, Any]:
 
 
 def _environment(facts: Facts, stage: Stage) -> list[dict[str, str]]:
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    found = [{"name": name, "value": str(facts.threads)} for name in names]
+    found = [{"name": name, "value": str(facts.threads)} for name in THREAD_VARIABLES]
     if facts.workers_of(stage) > 1:
         job = stage_name(facts.name, stage)
         found.append({"name": RENDEZVOUS_VARIABLE, "value": f"{job}-0.{job}:{RENDEZVOUS_PORT}"})
-    return found
+    return found + [{"name": name, "value": value} for name, value in facts.trainer_env]
 
 
 def _resources(facts: Facts, stage: Stage) -> dict[str, Any]:

@@ -19,12 +19,20 @@ from tunesmith_operator.finetunejob.status import Draft
 from tunesmith_operator.finetunejob.validation import find_problem
 from tunesmith_operator.kinds import Body
 from tunesmith_operator.plans import Plan, Trouble
-from tunesmith_operator.settings import GangSettings, Images
+from tunesmith_operator.settings import GangSettings, Images, Variables
 
 _GANGS = GangSettings()
 
 
-def plan(body: Body, observed: Observed, now: datetime, images: Images, gangs: GangSettings = _GANGS) -> Plan:
+def plan(
+    body: Body,
+    observed: Observed,
+    now: datetime,
+    images: Images,
+    gangs: GangSettings = _GANGS,
+    *,
+    trainer_env: Variables = (),
+) -> Plan:
     """What is to be done about a FineTuneJob that the API server has as `body`."""
     if "deletionTimestamp" in body["metadata"]:
         return Plan()
@@ -34,7 +42,7 @@ def plan(body: Body, observed: Observed, now: datetime, images: Images, gangs: G
     except ValidationError as error:
         draft.conditions.stalled(Reason.INVALID_SPEC, _first_error(error))
         return Plan(draft.wire(serves=False))
-    return _plan(Planning(body, spec, observed, draft, images, gangs))
+    return _plan(Planning(body, spec, observed, draft, images, gangs, trainer_env))
 
 
 def _first_error(error: ValidationError) -> str:
@@ -52,7 +60,7 @@ def _plan(planning: Planning) -> Plan:
     too_long = name_problem(body["metadata"]["name"], spec.distribution.workers)
     if too_long:
         return planning.stalled(Reason.INVALID_SPEC, too_long)
-    facts = decide(body, spec, planning.observed.landscape, planning.images)
+    facts = decide(body, spec, planning.observed.landscape, planning.images, planning.trainer_env)
     if isinstance(facts, Trouble):
         planning.note(facts)
         return planning.result()

@@ -11,7 +11,7 @@ from tunesmith_operator.kinds import Body
 from tunesmith_operator.plans import Children, Plan, Trouble
 from tunesmith_operator.pods import PodFacts
 from tunesmith_operator.pools import Landscape
-from tunesmith_operator.settings import GangSettings, Images
+from tunesmith_operator.settings import GangSettings, Images, Variables
 
 #: How often a curable obstacle is looked at again.
 RECHECK_SECONDS = 15.0
@@ -53,6 +53,7 @@ class Planning:
         draft: the status under construction.
         images: container images.
         gangs: how several workers are treated.
+        trainer_env: further environment variables of the stages.
         apply: children as they should be.
         delete: live children that should not be.
         wishes: seconds after which to look again.
@@ -64,6 +65,7 @@ class Planning:
     draft: Draft
     images: Images
     gangs: GangSettings
+    trainer_env: Variables = ()
     apply: list[Body] = field(default_factory=list)
     delete: list[Body] = field(default_factory=list)
     wishes: list[float] = field(default_factory=list)
