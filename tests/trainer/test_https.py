@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import itertools
 import os
 import ssl
 import threading
@@ -46,15 +47,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def send_large(self):
-        """A file of `server.large`, or the rest of it; the connection is cut after `server.cut` bytes if set."""
-        content, etag = self.server.large[self.path]
+        """A file of `server.large`, or the rest of it; the connection is cut after `server.cut` bytes if set.
+
+        A rest comes without Last-Modified, as RFC 9110 has it; a `server.careless` sends it of another file too.
+        """
+        content, identity = self.server.large[self.path]
         asked = self.headers.get("Range")
         start = 0
-        if asked and self.headers.get("If-Range") == etag and self.server.ranges:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if asked and self.server.ranges and (self.headers.get("If-Range") == identity or self.server.careless):
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) + self.server.skipped
+        if start >= len(content):
+            self.send_error(416)
+            return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", etag)
+        if identity.startswith('"'):
+            self.send_header("ETag", identity)
+        elif not start:
+            self.send_header("Last-Modified", identity)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.end_headers()
@@ -80,7 +90,8 @@ def server(certificate, monkeypatch):
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
     httpd.seen, httpd.redirects, httpd.failures = [], {}, []
-    httpd.large, httpd.cut, httpd.sent, httpd.ranges = {}, 0, 0, True
+    httpd.large, httpd.cut, httpd.sent = {}, 0, 0
+    httpd.ranges, httpd.careless, httpd.skipped = True, False, 0
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     yield httpd
@@ -197,10 +208,13 @@ def test_a_refusal_is_not_tried_again(server, port, tmp_path):
     assert len(server.seen) == 1
 
 
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_cut_download_goes_on_where_it_was(server, port, tmp_path, ranges):
+LONG_AGO = "Mon, 06 Jul 2026 08:00:00 GMT"
+
+
+@pytest.mark.parametrize(("ranges", "identity"), [(True, '"one"'), (True, LONG_AGO), (False, '"one"')])
+def test_a_cut_download_goes_on_where_it_was(server, port, tmp_path, ranges, identity):
     """Each connection brings a third; a server without ranges is asked from the beginning until attempts run out."""
-    server.large["/large"], server.cut, server.ranges = (LARGE, '"one"'), len(LARGE) // 3 + 1, ranges
+    server.large["/large"], server.cut, server.ranges = (LARGE, identity), len(LARGE) // 3 + 1, ranges
     policy = FetchPolicy(ANYWHERE.resolve, retry=Retry(attempts=2, first_seconds=0.001))
     if ranges:
         fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", policy)
@@ -224,6 +238,62 @@ def test_a_second_run_continues_unless_the_file_changed(server, port, tmp_path, 
     fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", impatient)
     assert (tmp_path / "large").read_bytes() == content
     assert (server.sent == len(LARGE)) is begins_anew
+
+
+def leave_a_part(server, port, folder, identity='"one"'):
+    """Two thirds of the large file, as a killed run leaves them; nothing is cut from then on."""
+    server.large["/large"], server.cut = (LARGE, identity), 2 << 20
+    with pytest.raises(ServiceUnavailableError):
+        fetch_https(f"https://{NAME}:{port}/large", folder / "large", FetchPolicy(ANYWHERE.resolve, retry=Retry(1)))
+    assert (folder / ".large.part").stat().st_size == 2 << 20
+    server.cut = 0
+
+
+OTHER = bytes(reversed(LARGE))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "content"),
+    [
+        ('"one"', '"two"', OTHER),
+        (LONG_AGO, LONG_AGO, OTHER + b"more"),
+        ('"one"', '"one"', OTHER[:1000]),
+    ],
+)
+def test_two_versions_are_not_mixed(server, port, tmp_path, before, now, content):
+    """A server that ignores If-Range sends another file's end: its ETag or its size tells, and all is read anew."""
+    leave_a_part(server, port, tmp_path, before)
+    server.large["/large"], server.careless = (content, now), True
+    fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", ANYWHERE)
+    assert (tmp_path / "large").read_bytes() == content
+
+
+def test_a_rest_from_another_position_is_refused(server, port, tmp_path):
+    """A gap would be filled with zeros: the file is read anew."""
+    leave_a_part(server, port, tmp_path)
+    server.skipped = 10
+    fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", ANYWHERE)
+    assert (tmp_path / "large").read_bytes() == LARGE
+
+
+class Restless:
+    """The large file, with another ETag at each look."""
+
+    def __init__(self):
+        self.looks = itertools.count()
+
+    def __iter__(self):
+        return iter((LARGE, f'"{next(self.looks)}"'))
+
+
+def test_a_file_that_is_always_another_one_ends(server, port, tmp_path):
+    """Each answer has an ETag of its own and is cut: beginning anew counts as an attempt, whatever it brought."""
+    leave_a_part(server, port, tmp_path)
+    server.cut, server.careless = 2 << 20, True
+    server.large["/large"] = Restless()
+    with pytest.raises(ServiceUnavailableError, match=r"tried 3 times"):
+        fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", ANYWHERE)
+    assert len(server.seen) == 4
 
 
 def test_the_digest_that_a_uri_states_is_checked(server, port, tmp_path):

@@ -47,6 +47,14 @@ def test_progress_starts_the_count_anew() -> None:
     assert retry.call("here", failing([cut, cut, cut, 7]), progress=lambda: next(reached)) == 7
 
 
+def test_what_was_reached_before_is_no_progress() -> None:
+    """A transfer that begins anew, and comes as far as it had been, has not got on."""
+    reached = iter([0, 10, 10, 0, 0, 10, 10])
+    retry = Retry(attempts=3, sleep=lambda _: None)
+    with pytest.raises(ServiceUnavailableError, match="tried 3 times"):
+        retry.call("here", failing([TransientError("cut")] * 3), progress=lambda: next(reached))
+
+
 def test_the_environment_says_how_often() -> None:
     """Two variables, and defaults without them."""
     found = retry_from({ATTEMPTS_VARIABLE: "2", FIRST_WAIT_VARIABLE: "0.25"})

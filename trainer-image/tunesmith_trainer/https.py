@@ -98,9 +98,12 @@ class _Source:
             own = (url.host, url.port) == (self.url.host, self.url.port)
             response = self._ask(url, start, identity, self.token if own else None)
             with contextlib.closing(response):
+                if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    start, identity = 0, ""  # another file by now, and a shorter one
+                    continue
                 if not response.is_redirect:
                     _refuse_status(url, response.status_code)
-                    yield _opened(response)
+                    yield _opened(response, identity)
                     return
                 url = url.join(response.headers["Location"])
         raise InputNotFoundError(f"{self.url.copy_with(query=None)} redirects more than {MAX_REDIRECTS} times")
@@ -122,7 +125,8 @@ class _Source:
             return self.client.send(request, stream=True)
 
 
-def _opened(response: httpx.Response) -> Opened:
+def _opened(response: httpx.Response, asked: str) -> Opened:
+    """What a response brings; `asked` is the identity that its request had as a condition."""
     length = response.headers.get("Content-Length", "")
     size = int(length) if length.isdigit() else None
     start = 0
@@ -131,9 +135,15 @@ def _opened(response: httpx.Response) -> Opened:
         if found is None:
             raise TransientError("the server's answer to a range has no Content-Range")
         start, size = int(found[1]), int(found[2])
-    etag = response.headers.get("ETag", "")
-    identity = "" if etag.startswith("W/") else etag or response.headers.get("Last-Modified", "")
+    identity = _identity(response.headers)
+    if start and not identity and not asked.startswith('"'):
+        identity = asked  # a rest may come without Last-Modified, though never without its ETag (RFC 9110, 15.3.7)
     return Opened(_chunks(response), start, size, identity)
+
+
+def _identity(headers: httpx.Headers) -> str:
+    etag: str = headers.get("ETag", "")
+    return "" if etag.startswith("W/") else etag or str(headers.get("Last-Modified", ""))
 
 
 def _chunks(response: httpx.Response) -> Iterator[bytes]:

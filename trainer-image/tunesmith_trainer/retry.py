@@ -50,7 +50,8 @@ class Retry:
         Args:
             what: what is tried, for messages.
             attempt: does it once.
-            progress: how far it has come; attempts are counted anew when it grows, as by a download that is cut.
+            progress: how far it has come; attempts are counted anew when it gets further than ever, as by a download
+                that is cut.
 
         Raises:
             ServiceUnavailableError: every attempt failed; the message tells how many there were.
@@ -61,7 +62,7 @@ class Retry:
                 return attempt()
             except TransientError as error:
                 failures = 1 if progress() > reached else failures + 1
-                reached = progress()
+                reached = max(reached, progress())
                 if failures >= self.attempts:
                     raise ServiceUnavailableError(f"{what}: {error} (tried {failures} times)") from error
                 wait = self.wait_seconds(failures)

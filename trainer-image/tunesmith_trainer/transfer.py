@@ -3,10 +3,11 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tunesmith_trainer import log
 from tunesmith_trainer.errors import BadDataError, InputNotFoundError, OutputNotWritableError
@@ -27,6 +28,7 @@ class Opened:
     Attributes:
         chunks: its bytes.
         start: position of the first one; 0 where the server cannot begin in the middle, or has another content by now.
+            Any other position than the one that was asked for is refused.
         size: of the whole file; None where the server does not say.
         identity: what tells this content from another one, such as an ETag; empty where there is none.
     """
@@ -95,18 +97,29 @@ def _attempt(wanted: Wanted, part: Path) -> None:
     if start and start == note.get("size"):
         return  # whole, and killed before it got its name
     with wanted.opener(start, known) as opened:
+        if not _continues(opened, start, note):
+            part.unlink(missing_ok=True)
+            raise TransientError("the server sent no rest of the same file; it is fetched from its beginning")
         if opened.size is not None:
             wanted.inspect(opened.size)
             require_space(part.parent, opened.size - opened.start, wanted.label)
         if opened.start == 0:
             part.unlink(missing_ok=True)
-        elif opened.start == start:
+        else:
             log.info("resuming", file=wanted.label, position=start)
         write_json(_note(part), {"identity": opened.identity, "size": opened.size})
         meter = Meter(wanted.label, opened.size, opened.start)
         _append(opened, part, meter, wanted.inspect)
     if opened.size is not None and _size(part) < opened.size:
         raise TransientError(f"the connection ended after {_size(part)} of {opened.size} bytes")
+
+
+def _continues(opened: Opened, start: int, note: Mapping[str, Any]) -> bool:
+    """Whether an answer begins anew, or goes on with the part's own content: a server may ignore the condition."""
+    if opened.start == 0:
+        return True
+    sizes = {note.get("size"), opened.size} - {None}
+    return opened.start == start and opened.identity == note["identity"] and len(sizes) < 2
 
 
 def _append(opened: Opened, part: Path, meter: "Meter", inspect: Callable[[int], None]) -> None:
