@@ -114,7 +114,7 @@ def every_uri(spec: FineTuneJobSpec) -> Iterator[Source]:
 
 def objections(spec: FineTuneJobSpec) -> list[Objection]:
     """Everything that keeps a spec from being run, wherever it runs; the most basic first."""
-    found = [Objection(Reason.INVALID_SPEC, problem) for problem in _uri_problems(spec)]
+    found = [Objection(Reason.INVALID_SPEC, problem) for problem in uri_problems(spec)]
     if not found:
         found = [Objection(Reason.NOT_SUPPORTED, str(field)) for field in unsupported_job_fields(spec)]
     mismatch = format_problem(spec.task, spec.dataset.format)
@@ -172,7 +172,8 @@ def _strategy(asked: DistributionSpec) -> Strategy:
     return Strategy.NONE if asked.workers * asked.processes_per_worker == 1 else Strategy.DDP
 
 
-def _uri_problems(spec: FineTuneJobSpec) -> list[str]:
+def uri_problems(spec: FineTuneJobSpec) -> list[str]:
+    """URIs of a job that cannot be understood, a sentence each."""
     found = []
     for source in every_uri(spec):
         try:

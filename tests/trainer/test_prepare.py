@@ -179,6 +179,8 @@ BAD_CONFIGS = [
         {"model": {"preset": None, "uri": "https://host/model"}},
         "spec.model.uri: https://host/model is not supported yet; use one of az://",
     ),
+    ({"model": {"preset": None, "uri": "hf://tiny"}}, "spec.model.uri: 'hf://tiny' is incomplete"),
+    ({"output": {"uri": "s3://box"}}, "spec.output.uri: 's3://box' is a whole bucket; write s3://bucket/folder"),
 ]
 
 

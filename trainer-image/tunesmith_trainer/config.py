@@ -10,6 +10,7 @@ from tunesmith_api.enums import DataFormat, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec
 from tunesmith_api.gated import evaluation_problems
 from tunesmith_api.misfits import refusals
+from tunesmith_api.resolve import uri_problems
 from tunesmith_api.tasks import ModelKind, format_problem
 from tunesmith_api.techniques import with_learning_rate
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
@@ -58,7 +59,8 @@ def refuse_unsupported(spec: FineTuneJobSpec) -> None:
     Raises:
         BadConfigError: naming the fields.
     """
-    problems = [str(found) for found in unsupported_job_fields(spec)] + refusals(spec)
+    problems = uri_problems(spec) or [str(found) for found in unsupported_job_fields(spec)]
+    problems += refusals(spec)
     if spec.technique.type is TechniqueType.AUTO:
         problems.append("spec.technique.type: Auto must be replaced by a technique before a stage starts")
     mismatch = format_problem(spec.task, spec.dataset.format)
