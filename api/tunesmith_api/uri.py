@@ -36,6 +36,8 @@ SERVABLE = frozenset({Scheme.PVC, Scheme.OCI})
 
 Uri = Annotated[str, StringConstraints(min_length=6, max_length=1024)]
 
+#: A scheme, and what precedes the host.
+_LOGIN = re.compile(r"^([^:/]*://)[^/?#]*@")
 _LISTED = ", ".join(f"{scheme}://" for scheme in Scheme)
 
 
@@ -68,11 +70,12 @@ def parse_uri(uri: str) -> Location:
     """Parse a Tunesmith URI.
 
     Raises:
-        UriError: the scheme is unknown, or a part that the scheme needs is missing.
+        UriError: the scheme is unknown, a part that the scheme needs is missing, or there is a user name or a password.
+            The message does not repeat these.
     """
     head, separator, rest = uri.partition("://")
     if not separator or head not in {scheme.value for scheme in Scheme}:
-        raise UriError(f"{uri!r} is no URI of a known scheme; use one of {_LISTED}")
+        raise UriError(f"{_shown(uri)!r} is no URI of a known scheme; use one of {_LISTED}")
     scheme = Scheme(head)
     if scheme is Scheme.FILE:
         if not rest.startswith("/"):
@@ -86,7 +89,16 @@ def parse_uri(uri: str) -> Location:
     if scheme is Scheme.OCI:
         path, _, tag = path.partition(":")
     _require_parts(uri, scheme, authority, path)
+    if _LOGIN.match(uri):
+        raise UriError(
+            f"{_shown(uri)!r} holds credentials; leave them out, and name a Secret that has them in secretRef"
+        )
     return Location(scheme, authority, path, revision, tag, digest)
+
+
+def _shown(uri: str) -> str:
+    """A URI for messages, without the user name and the password that it may have."""
+    return _LOGIN.sub(r"\1***@", uri)
 
 
 def _split_digest(uri: str, scheme: Scheme, rest: str) -> tuple[str, str]:
@@ -96,7 +108,9 @@ def _split_digest(uri: str, scheme: Scheme, rest: str) -> tuple[str, str]:
     rest, separator, fragment = rest.partition("#")
     digest = re.fullmatch(r"sha256=([0-9a-f]{64})", fragment)
     if separator and digest is None:
-        raise UriError(f"{uri!r}: a fragment states the file's digest; write #sha256= and 64 hexadecimal digits")
+        raise UriError(
+            f"{_shown(uri)!r}: a fragment states the file's digest; write #sha256= and 64 hexadecimal digits"
+        )
     return rest, digest[1] if digest else ""
 
 
@@ -125,7 +139,7 @@ _PATHLESS = frozenset({Scheme.JOB, Scheme.PVC, Scheme.HTTPS, Scheme.S3, Scheme.G
 def _require_parts(uri: str, scheme: Scheme, authority: str, path: str) -> None:
     shape = _SHAPES.get(scheme, f"{scheme}://name/path")
     if not authority or (not path and scheme not in _PATHLESS) or ".." in path.split("/"):
-        raise UriError(f"{uri!r} is incomplete or leaves its root; write {shape}")
+        raise UriError(f"{_shown(uri)!r} is incomplete or leaves its root; write {shape}")
 
 
 def uri_rule(field: str = "uri", schemes: tuple[Scheme, ...] = tuple(Scheme)) -> Rule:

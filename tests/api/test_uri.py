@@ -15,6 +15,8 @@ from tunesmith_api.uri import Location, Scheme, UriError, parse_uri
         ("file:///tmp/x.jsonl", Location(Scheme.FILE, "", "/tmp/x.jsonl")),
         ("oci://registry:5000/team/bot:v3", Location(Scheme.OCI, "registry:5000", "team/bot", tag="v3")),
         ("oci://registry/bot@sha256:ab", Location(Scheme.OCI, "registry", "bot", "sha256:ab")),
+        ("https://host?mail=a@b", Location(Scheme.HTTPS, "host?mail=a@b", "")),
+        ("s3://box/a@b.csv", Location(Scheme.S3, "box", "a@b.csv")),
         (f"https://host/a.csv?b#sha256={'0a' * 32}", Location(Scheme.HTTPS, "host", "a.csv?b", digest="0a" * 32)),
         ("job://first", Location(Scheme.JOB, "first", "")),
     ],
@@ -31,3 +33,20 @@ def test_a_wrong_uri_names_itself_and_the_way_out(uri: str) -> None:
     """A URI that cannot be understood is named, with the form that works."""
     with pytest.raises(UriError, match=r"use one of|needs an absolute path|write "):
         parse_uri(uri)
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme in Scheme if scheme is not Scheme.FILE])
+@pytest.mark.parametrize("login", ["token-abc@", "me:token-abc@", "me@acme.example:token-abc@"])
+def test_credentials_are_refused_and_not_repeated(scheme: Scheme, login: str) -> None:
+    """A URI lands in logs and in the status: a login belongs into a Secret, whatever the scheme."""
+    with pytest.raises(UriError, match=r"\*\*\*@host/team/x.* holds credentials; .* secretRef") as caught:
+        parse_uri(f"{scheme}://{login}host/team/x")
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["http://me:abc@host/x", "oci://me:abc@host", "https://me:abc@host/x#sha256=1"])
+def test_other_mistakes_do_not_repeat_credentials_either(uri: str) -> None:
+    """Whatever else is wrong with a URI, its message has no password."""
+    with pytest.raises(UriError) as caught:
+        parse_uri(uri)
+    assert "abc" not in str(caught.value)

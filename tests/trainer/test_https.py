@@ -379,6 +379,21 @@ def test_prepare_refuses_a_private_https_uri(port, job, run_here):
     assert "not a public address" in ended.message
 
 
+@pytest.mark.parametrize(("scheme", "told_so"), [("https", "secretRef"), ("http", "must start with one of")])
+def test_prepare_refuses_a_password_in_a_uri(server, port, job, start_stage, tmp_path, scheme, told_so):
+    """The stage ends with 64 before it asks for anything, and prints no password, whatever else is wrong."""
+    config = job()
+    config["spec"]["dataset"]["train"] = {"uri": f"{scheme}://me:pass-word@localhost:{port}/rows.jsonl"}
+    with start_stage(Stage.PREPARE, config) as process:
+        printed, _ = process.communicate()
+    told = (tmp_path / "process" / "termination.json").read_text()
+    assert process.returncode == ExitCode.BAD_CONFIG
+    assert "spec.dataset.train" in told
+    assert told_so in told
+    assert "pass-word" not in printed + told
+    assert server.seen == []
+
+
 def test_url_parsing_agrees_with_the_check():
     """A user name in the URI does not change the host that is checked."""
     assert httpx.URL("https://1.1.1.1@127.0.0.1/x").host == "127.0.0.1"

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from tunesmith_api import JobConfig, unsupported_job_fields
 from tunesmith_api.enums import DataFormat, TechniqueType
@@ -48,9 +49,14 @@ def parse_config(content: object) -> JobConfig:
 
 def _sentence(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False)
-    parts = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']} (is {one['input']!r})" for one in found[:3]]
     rest = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-    return "; ".join(parts) + rest
+    return "; ".join(map(_part, found[:3])) + rest
+
+
+def _part(one: ErrorDetails) -> str:
+    """One mistake; the value of a rule over several fields is the whole object, whose URI may hold a password."""
+    value = "" if one["type"] == "value_error" else f" (is {one['input']!r})"
+    return f"{'.'.join(map(str, one['loc']))}: {one['msg']}{value}"
 
 
 def refuse_unsupported(spec: FineTuneJobSpec) -> None:
