@@ -200,6 +200,29 @@ def test_a_cut_pull_goes_on_where_it_was(registry: Place, output: Any, folder: P
     assert content_of(tmp_path / "back") == content_of(folder)
 
 
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_tag_that_moved_is_not_unpacked_over_the_old_files(
+    registry: Place, output: Any, folder: Path, tmp_path: Path, *, moves: bool
+) -> None:
+    """A pull that was cut goes on where the tag is the same; where it names another image, nothing of the old stays."""
+    config = output(registry.host, "team/moved:v1")
+    publish_output(config, folder)
+    with cutter(registry.host) as line:
+        place = Place(f"127.0.0.1:{line.port}")
+        line.down_marks = [4 << 20] * 50
+        with pytest.raises(ServiceUnavailableError, match=r"tried 3 times"):
+            fetch_artifact(place.repository("team/moved:v1"), tmp_path / "back")
+        assert (tmp_path / "back" / "a.json").is_file()
+        if moves:
+            (folder / "a.json").unlink()
+            (folder / "model.onnx").write_bytes(b"new")
+            publish_output(config, folder)
+        line.down_marks, before = [], line.downloaded
+        fetch_artifact(place.repository("team/moved:v1"), tmp_path / "back")
+        assert (line.downloaded - before < 7 << 20) is not moves
+    assert content_of(tmp_path / "back") == content_of(folder)
+
+
 def test_files_of_an_artifact_are_read(registry: Place, tmp_path: Path) -> None:
     """An artifact as the ORAS command line makes it: a layer per file, named by an annotation."""
     layer = {"mediaType": "text/plain", "digest": registry.push("data/rows", b'{"text": "hi"}\n'), "size": 15}
@@ -209,9 +232,9 @@ def test_files_of_an_artifact_are_read(registry: Place, tmp_path: Path) -> None:
     manifest["mediaType"] = kind = "application/vnd.oci.image.manifest.v1+json"
     registry.push("data/rows/manifests/v1", json.dumps(manifest).encode(), kind)
 
-    fetch_artifact(registry.repository("data/rows:v1"), tmp_path)
+    fetch_artifact(registry.repository("data/rows:v1"), tmp_path / "rows")
 
-    assert content_of(tmp_path) == {"rows/train.jsonl": b'{"text": "hi"}\n'}
+    assert content_of(tmp_path / "rows") == {"rows/train.jsonl": b'{"text": "hi"}\n'}
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/outside"])

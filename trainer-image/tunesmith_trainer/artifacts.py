@@ -14,6 +14,7 @@ from typing import Any
 import requests
 
 from tunesmith_trainer.errors import InputNotFoundError
+from tunesmith_trainer.pinned import pin
 from tunesmith_trainer.registry import INDEX_TYPE, MANIFEST_TYPE, Repository, reason_of
 from tunesmith_trainer.retry import TransientError
 from tunesmith_trainer.transfer import Opened, Wanted, digest_of, fetch_file, require_space
@@ -32,7 +33,9 @@ _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def fetch_artifact(repository: Repository, target: Path) -> None:
-    """Fetch an artifact, or an image of tar layers, into a folder; every digest is checked.
+    """Fetch an artifact, or an image of tar layers, into a folder of its own; every digest is checked.
+
+    What an interrupted fetch has brought is used if the tag still names the same manifest; else the folder is emptied.
 
     Raises:
         InputNotFoundError: there is no such artifact, a digest differs, or a layer would leave the folder.
@@ -43,8 +46,9 @@ def fetch_artifact(repository: Repository, target: Path) -> None:
     layers = manifest.get("layers", [])
     if not layers:
         raise InputNotFoundError(f"{repository.name}:{repository.reference} has no layers")
+    pin(target, repository.name, manifest)
     blobs = target / ".blobs"
-    blobs.mkdir(parents=True, exist_ok=True)
+    blobs.mkdir(exist_ok=True)
     require_space(target, 2 * sum(int(layer["size"]) for layer in layers), repository.name)
     for layer in layers:
         _unpack(repository, layer, _fetch_blob(repository, layer, blobs), target)
