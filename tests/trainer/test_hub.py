@@ -3,7 +3,9 @@
 import hashlib
 import http.server
 import json
+import re
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,12 +17,38 @@ from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE
 
 QUICK = {ATTEMPTS_VARIABLE: "2", FIRST_WAIT_VARIABLE: "0.01"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OLD_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
+LISTING = re.compile(r"api/(?P<name>(models|datasets)/[^/]+/[^/]+)(/(?P<what>revision|tree)/(?P<revision>[^/]+))?")
+FILE = re.compile(r"(?P<name>(datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
 ROWS = b'{"prompt": "hi", "completion": "hello"}\n' * 4
 
 
+@dataclass
+class Repository:
+    """A repository of the hub.
+
+    Attributes:
+        commits: a commit's hash to its files.
+        names: a branch or a tag to its commit.
+        token: what opens the files; anybody may read them where it is empty.
+    """
+
+    commits: dict[str, dict[str, bytes]]
+    names: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
+    token: str = ""
+
+    def commit(self, revision: str) -> str:
+        """The commit that a branch, a tag or a hash names; empty where there is none."""
+        found = self.names.get(revision, revision)
+        return found if found in self.commits else ""
+
+
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Repository listings and files, as huggingface_hub asks for them; `server.repositories` holds the content."""
+    """Repository listings and files, as huggingface_hub asks for them; `server.repositories` holds the content.
+
+    As on the real hub anybody may list a gated repository, and only its files need the token.
+    """
 
     def do_HEAD(self):
         """A file's metadata."""
@@ -31,41 +59,52 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, *, body):
-        """Find the repository that the path names."""
+        """Find the repository and the revision that the path names."""
         path = urlsplit(self.path).path.removeprefix("/")
         self.server.tokens.append(self.headers.get("Authorization"))
-        for repository, files in self.server.repositories.items():
-            kind, _, name = repository.partition("/") if repository.startswith("datasets/") else ("", "", repository)
-            listing = f"api/{kind or 'models'}/{name}"
-            if path == listing or path.startswith(f"{listing}/revision/"):
-                siblings = [{"rfilename": file} for file in files]
-                listed = {"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings, "tags": []}
-                self.send(json.dumps(listed).encode(), body=body)
-                return
-            if path.startswith(f"{listing}/tree/"):
-                entries = [{"type": "file", "path": f, "size": len(c), "oid": "0"} for f, c in files.items()]
-                self.send(json.dumps(entries).encode(), body=body)
-                return
-            prefix = f"{repository}/resolve/{COMMIT}/"
-            if path.startswith(prefix) and path.removeprefix(prefix) in files:
-                self.send(files[path.removeprefix(prefix)], body=body)
-                return
-        self.send(b'{"error": "Repository not found"}', body=body, status=self.server.failure)
+        listing, file = LISTING.fullmatch(path), FILE.fullmatch(path)
+        name = listing["name"].removeprefix("models/") if listing else file["name"] if file else ""
+        repository = self.server.repositories.get(name)
+        if repository is None:
+            self.refuse(self.server.failure, "RepoNotFound")
+            return
+        revision = (listing or file)["revision"] or "main"
+        commit = repository.commit(revision)
+        files = repository.commits.get(commit)
+        if files is None:
+            self.refuse(404, "RevisionNotFound")
+        elif listing and listing["what"] == "tree":
+            entries = [{"type": "file", "path": f, "size": len(c), "oid": "0"} for f, c in files.items()]
+            self.send(json.dumps(entries).encode(), commit, body=body)
+        elif listing:
+            siblings = [{"rfilename": one} for one in files]
+            listed = {"id": name, "modelId": name, "sha": commit, "siblings": siblings, "tags": []}
+            self.send(json.dumps(listed).encode(), commit, body=body)
+        elif repository.token and self.headers.get("Authorization") != f"Bearer {repository.token}":
+            self.refuse(403 if self.headers.get("Authorization") else 401, "GatedRepo")
+        else:
+            self.send(files[file["path"]], commit, body=body)
 
-    def send(self, content, *, body, status=200):
+    def refuse(self, status, code):
+        """Answer with an error as the client tells it from others."""
+        self.send_response(status)
+        if status < 500:
+            self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def send(self, content, commit, *, body):
         """Answer with the headers that the client reads, and with the rest of a file where that is asked for."""
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
         etag, whole = f'"{hashlib.sha256(content).hexdigest()}"', len(content)
         content = content[start:]
-        self.send_response(206 if start else status)
+        self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", etag)
-        self.send_header("X-Repo-Commit", COMMIT)
-        if status == 404:
-            self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_header("X-Repo-Commit", commit)
         self.end_headers()
         if body:
             self.wfile.write(content if self.server.spoiled not in self.path else bytes(len(content)))
@@ -80,8 +119,10 @@ def hub():
     model = {file.name: file.read_bytes() for file in MODEL.iterdir() if file.is_file()}
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     httpd.repositories = {
-        "acme/tiny": {**model, "pytorch_model.bin": b"pickle"},
-        "datasets/acme/rows": {"data/train.jsonl": ROWS, "data/test.jsonl": ROWS[:40], "README.md": b"x"},
+        "acme/tiny": Repository({COMMIT: {**model, "pytorch_model.bin": b"pickle"}}),
+        "datasets/acme/rows": Repository(
+            {COMMIT: {"data/train.jsonl": ROWS, "data/test.jsonl": ROWS[:40], "README.md": b"x"}}
+        ),
     }
     httpd.tokens, httpd.failure, httpd.spoiled = [], 404, "nothing"
     threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
@@ -117,6 +158,22 @@ def test_model_and_data_come_from_the_hub(hub, prepare, job, tmp_path):
     assert (fetched / "model.safetensors").read_bytes() == (MODEL / "model.safetensors").read_bytes()
     assert not (fetched / "pytorch_model.bin").exists()
     assert set(hub.tokens) == {"Bearer hf_secret", None}
+
+
+def test_a_branch_that_moved_between_two_runs_leaves_nothing_behind(hub, prepare, job):
+    """Files of an interrupted fetch that the new commit lacks are gone, and the others are the new commit's."""
+    tiny, files = hub.repositories["acme/tiny"], hub.repositories["acme/tiny"].commits[COMMIT]
+    tiny.commits[OLD_COMMIT] = {**files, "LICENSE": b"old", "added_tokens.json": b"{}"}
+    tiny.names["main"], hub.spoiled = OLD_COMMIT, "model.safetensors"
+    config = from_hub(job)
+    assert prepare(config)[0] == ExitCode.INPUT_NOT_FOUND
+    model = Path(config["workspace"]) / "model"
+    assert (model / "added_tokens.json").is_file()
+    tiny.names["main"], hub.spoiled = COMMIT, "nothing"
+    code, termination = prepare(config)
+    assert code == 0, termination
+    fetched = {file.name for file in model.iterdir() if file.is_file() and not file.name.startswith(".")}
+    assert fetched == {name for name in files if name.endswith((".json", ".jinja", ".safetensors"))}
 
 
 def test_an_unknown_repository_ends_with_66(prepare, job):

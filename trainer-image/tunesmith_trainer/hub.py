@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 
 from tunesmith_api import Location
 from tunesmith_trainer.errors import InputNotFoundError
+from tunesmith_trainer.pinned import pin
 from tunesmith_trainer.retry import TransientError, retry_from
 from tunesmith_trainer.tables import KINDS
 from tunesmith_trainer.transfer import require_space
@@ -72,10 +73,9 @@ def fetch_dataset(location: Location, target: Path, token: str | None) -> None:
 def _snapshot(
     *, repository: str, kind: str, revision: str, patterns: tuple[str, ...], target: Path, token: str | None
 ) -> None:
-    label = f"hf:// {kind} {repository}"
+    label, asked = f"hf:// {kind} {repository}", revision or None
     options: dict[str, Any] = {
         "repo_type": kind,
-        "revision": revision or None,
         "local_dir": target,
         "allow_patterns": list(patterns),
         "token": token or False,
@@ -83,11 +83,11 @@ def _snapshot(
 
     def attempt() -> None:
         with _errors(label, token):
-            target.mkdir(parents=True, exist_ok=True)
-            HfApi(token=options["token"]).repo_info(repository, repo_type=kind, revision=options["revision"])
-            planned = snapshot_download(repository, dry_run=True, **options)
+            commit = HfApi(token=options["token"]).repo_info(repository, repo_type=kind, revision=asked).sha or asked
+            pin(target, label, commit)
+            planned = snapshot_download(repository, revision=commit, dry_run=True, **options)
             require_space(target, sum(file.file_size or 0 for file in planned if file.will_download), label)
-            snapshot_download(repository, **options)
+            snapshot_download(repository, revision=commit, **options)
             _require_files(target, planned)
 
     retry_from().call(label, attempt)
