@@ -16,11 +16,12 @@ from typing import Any
 import httpx
 import obstore
 import pytest
-from cutter import cutter
+from cutter import Cutter, cutter
 from obstore.store import AzureStore, S3Store
 
 import servers
 from tunesmith_api import ExitCode, JobConfig, Stage, parse_uri
+from tunesmith_api.finetunejob import SecretReference
 from tunesmith_trainer import publish
 from tunesmith_trainer.credentials import Credentials, Redaction
 from tunesmith_trainer.errors import (
@@ -30,10 +31,12 @@ from tunesmith_trainer.errors import (
     ServiceUnavailableError,
     StageError,
 )
+from tunesmith_trainer.fetch import Input, locate_model
 from tunesmith_trainer.object_store import MANIFEST, fetch_objects, read_manifest
 from tunesmith_trainer.publish import publish_output
 from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE, Retry
 from tunesmith_trainer.stores import Remote, open_remote
+from tunesmith_trainer.workspace import Workspace
 
 pytestmark = pytest.mark.timeout(900)  # the first run builds the servers
 
@@ -210,6 +213,69 @@ def _without_retries(endpoint: str) -> S3Store:
     )  # fmt: skip
 
 
+@pytest.fixture
+def line(s3: Server) -> Iterator[Cutter]:
+    """A line to the store that can be cut."""
+    with cutter(s3.values["endpoint"]) as found:
+        yield found
+
+
+def over(line: Cutter, s3: Server, path: str, retry: Retry) -> Remote:
+    """A place that is read over a line, without the retries of the library."""
+    endpoint = f"http://127.0.0.1:{line.port}"
+    return replace(s3.remote(path, retry, endpoint=endpoint), store=_without_retries(endpoint))
+
+
+def interrupt(line: Cutter, s3: Server, path: str, target: Path) -> None:
+    """Fetch a folder whose large file is the last one, until the line is cut within that."""
+    line.down_marks = [line.downloaded + (1 << 20)]
+    with pytest.raises(ServiceUnavailableError, match=r"tried 1 times"):
+        fetch_objects(over(line, s3, path, Retry(attempts=1)), target, ("*",))
+    assert any(target.rglob(".*.part"))
+
+
+LARGE = os.urandom(2 << 20)
+FIRST = {"a.bin": b"first", "b.bin": b"only in the first", "more/z.bin": LARGE}
+SECOND = {"a.bin": b"other", "more/z.bin": LARGE[::-1]}
+
+
+def test_two_versions_of_a_folder_are_not_mixed(s3: Server, line: Cutter, tmp_path: Path) -> None:
+    """A folder that changed between two runs is fetched anew: no file of the first version stays, old or surplus."""
+    store = s3.remote("mix").store
+    for name, content in FIRST.items():
+        s3.put(f"mix/{name}", content)
+    interrupt(line, s3, "mix", tmp_path / "in")
+    obstore.delete(store, "mix/b.bin")
+    for name, content in SECOND.items():
+        s3.put(f"mix/{name}", content)
+    fetch_objects(s3.remote("mix"), tmp_path / "in", ("*",))
+    assert content_of(tmp_path / "in") == SECOND
+
+
+def test_a_folder_that_is_the_same_goes_on(s3: Server, line: Cutter, tmp_path: Path) -> None:
+    """What the first run brought of an unchanged folder is not read again."""
+    for name, content in {"0.bin": LARGE, "1.bin": LARGE[:1000], "2.bin": LARGE}.items():
+        s3.put(f"same/{name}", content)
+    line.down_marks = [3 << 20]
+    with pytest.raises(ServiceUnavailableError):
+        fetch_objects(over(line, s3, "same", Retry(attempts=1)), tmp_path / "in", ("*",))
+    before = line.downloaded
+    fetch_objects(over(line, s3, "same", QUICK), tmp_path / "in", ("*",))
+    assert content_of(tmp_path / "in") == {"0.bin": LARGE, "1.bin": LARGE[:1000], "2.bin": LARGE}
+    assert line.downloaded - before < 1.5 * len(LARGE)
+
+
+def test_a_folder_that_changes_while_it_is_read_is_read_anew(s3: Server, line: Cutter, tmp_path: Path) -> None:
+    """The second version comes while the first is fetched, here in the pause after a cut: a look at the end tells."""
+    for name, content in FIRST.items():
+        s3.put(f"live/{name}", content)
+    line.down_marks = [1 << 20]
+    patient = Retry(attempts=3, sleep=lambda _: s3.put("live/a.bin", SECOND["a.bin"]))
+    fetch_objects(over(line, s3, "live", patient), tmp_path / "in", ("*",))
+    assert line.down_marks == []
+    assert content_of(tmp_path / "in") == {**FIRST, "a.bin": SECOND["a.bin"]}
+
+
 def test_the_digest_of_a_fragment_is_checked(s3: Server, tmp_path: Path) -> None:
     """Content of another digest than the URI states is refused and not kept."""
     s3.put("rows.jsonl", ROWS)
@@ -336,6 +402,35 @@ def test_a_file_that_differs_from_the_manifest_is_refused(
         fetch_objects(s3.remote("team/changed"), tmp_path / "back", ("*",))
 
 
+def test_two_published_versions_are_not_mixed(
+    s3: Server, line: Cutter, output: Any, folder: Path, tmp_path: Path
+) -> None:
+    """Another upload came between two runs: neither its manifest's files nor surplus ones are of the first upload."""
+    (folder / "z.bin").write_bytes(LARGE)
+    (folder / "model.onnx.data").write_bytes(b"small")
+    publish_output(output(s3, "team/mix"), folder)
+    interrupt(line, s3, "team/mix", tmp_path / "in")
+    assert (tmp_path / "in" / "a.json").is_file()
+    (folder / "a.json").unlink()
+    (folder / "model.onnx").write_bytes(b"new")
+    publish_output(output(s3, "team/mix"), folder)
+    fetch_objects(s3.remote("team/mix"), tmp_path / "in", ("*",))
+    assert content_of(tmp_path / "in") == content_of(folder)
+
+
+def test_a_file_that_was_spoiled_between_two_runs_is_fetched_again(
+    s3: Server, line: Cutter, output: Any, folder: Path, tmp_path: Path
+) -> None:
+    """A file that is there is held against the manifest's digest, as one that is fetched."""
+    (folder / "z.bin").write_bytes(LARGE)
+    (folder / "model.onnx.data").write_bytes(b"small")
+    publish_output(output(s3, "team/spoiled"), folder)
+    interrupt(line, s3, "team/spoiled", tmp_path / "in")
+    (tmp_path / "in" / "a.json").write_bytes(bytes(10))
+    fetch_objects(s3.remote("team/spoiled"), tmp_path / "in", ("*",))
+    assert content_of(tmp_path / "in") == content_of(folder)
+
+
 def test_a_cut_upload_is_invisible_and_goes_on(s3: Server, output: Any, folder: Path, tmp_path: Path) -> None:
     """Half of an upload is refused by readers; the next run sends the rest only, and then it is whole."""
     with cutter(s3.values["endpoint"]) as line:
@@ -394,6 +489,27 @@ def test_model_and_data_come_from_a_bucket(s3: Server, job: Any, run_stage: Any,
     assert code == 0, termination
     assert termination.dataset.examples == 4
     assert (Path(config["workspace"]) / "model" / "model.safetensors").is_file()
+
+
+def test_the_model_folder_has_the_model_that_was_asked_for(s3: Server, job: Any, tmp_path: Path) -> None:
+    """A fetch that ended before its last word goes on with the files that it has; another model has none of them."""
+    models = {"one": {"config.json": b"one", "tokenizer.json": b"one"}, "two": {"config.json": b"two"}}
+    for model, files in models.items():
+        for name, content in files.items():
+            s3.put(f"models/{model}/{name}", content)
+    config = JobConfig.model_validate(job() | {"secrets": {"store": str(s3.write_secret(tmp_path / "secret"))}})
+    workspace = Workspace(tmp_path / "workspace")
+
+    def fetched(model: str) -> dict[str, int]:
+        source = Input("spec.model", f"s3://box/models/{model}", SecretReference(name="store"))
+        folder = locate_model(config, workspace, source)
+        assert {name: (folder / name).read_bytes() for name in models[model]} == models[model]
+        return {file.name: file.stat().st_ino for file in folder.iterdir() if not file.name.startswith(".")}
+
+    first = fetched("one")
+    (workspace.model / ".tunesmith.json").unlink()
+    assert fetched("one") == first
+    assert set(fetched("two")) == {"config.json"}
 
 
 @pytest.mark.parametrize("key", ["access-key-id", "secret-access-key"])

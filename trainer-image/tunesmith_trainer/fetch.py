@@ -1,6 +1,5 @@
 """Bringing an input to a local path: mounted ones are used in place, the others are fetched into the workspace."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -154,17 +153,14 @@ def locate_model(config: JobConfig, workspace: Workspace, source: Input) -> Path
     if location.authority == DATASETS and location.scheme is Scheme.HF:
         raise BadConfigError(f"{source.field}.uri: {source.uri} is a data set, not a model")
     marker = workspace.model / ".tunesmith.json"
-    known = read_json(marker) or {}
-    if known == {"uri": source.uri, "complete": True}:
+    complete = {"uri": source.uri, "complete": True}
+    if read_json(marker) == complete:
         return workspace.model
-    if known.get("uri") != source.uri:
-        shutil.rmtree(workspace.model, ignore_errors=True)
-        write_json(marker, {"uri": source.uri, "complete": False})
     order = _Order(source, location, _credentials(config, source, location), workspace.model, MODEL_PATTERNS)
     log.info("fetching", uri=_shown(source.uri))
     if _MODEL_FETCHERS[location.scheme](order) != workspace.model:
         raise InputNotFoundError(f"{source.field}.uri: {source.uri} is a single file; a model is a folder")
-    write_json(marker, {"uri": source.uri, "complete": True})
+    write_json(marker, complete)
     return workspace.model
 
 

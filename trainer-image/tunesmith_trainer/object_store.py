@@ -7,7 +7,7 @@ under way, and once more at the end with every file's SHA-256. A reader refuses 
 import contextlib
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,8 +15,11 @@ import obstore
 from pydantic import BaseModel, ValidationError
 
 from tunesmith_trainer.errors import InputNotFoundError
+from tunesmith_trainer.pinned import pin
+from tunesmith_trainer.retry import TransientError
 from tunesmith_trainer.stores import ChangedError, Remote
 from tunesmith_trainer.transfer import Opened, Wanted, fetch_file, require_space
+from tunesmith_trainer.workspace import file_digest
 
 MANIFEST = "tunesmith-manifest.json"
 _CHUNK_BYTES = 2**20
@@ -47,12 +50,21 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class _Object:
-    """An object to fetch: its path in the bucket, its name below the target, its size, its digest where known."""
+    """An object to fetch.
+
+    Attributes:
+        path: in the bucket.
+        name: below the target.
+        size: in bytes.
+        sha256: its digest in hexadecimal, where a manifest or the URI gives it.
+        etag: what the folder's listing tells its content by, where it was listed.
+    """
 
     path: str
     name: str
     size: int
     sha256: str = ""
+    etag: str = ""
 
 
 def fetch_objects(remote: Remote, target: Path, patterns: Sequence[str]) -> Path:
@@ -80,18 +92,39 @@ def fetch_objects(remote: Remote, target: Path, patterns: Sequence[str]) -> Path
         return target / name
     if remote.location.digest:
         raise InputNotFoundError(f"{remote.label(remote.folder)}: #sha256= goes with a single file, and there is none")
-    _fetch(remote, _folder(remote, patterns), target)
+    remote.retry.call(remote.label(remote.folder), lambda: _fetch_folder(remote, target, patterns))
     return target
 
 
-def _folder(remote: Remote, patterns: Sequence[str]) -> list[_Object]:
+def _fetch_folder(remote: Remote, target: Path, patterns: Sequence[str]) -> None:
+    """Fetch a folder of one version.
+
+    Raises:
+        TransientError: there is another version by now. A manifest's digests tell that of each file; without one only
+            a second look at the listing does.
+    """
     manifest = read_manifest(remote)
     if manifest is not None and not manifest.complete:
         raise InputNotFoundError(f"{remote.label(remote.folder)} is being uploaded, or its upload was cut off")
-    if manifest is not None:
-        found = [_Object(remote.key(n), n, entry.size, entry.sha256) for n, entry in manifest.files.items()]
-    else:
-        found = [_Object(one["path"], _below(remote, one["path"]), one["size"]) for one in list_objects(remote)]
+    objects = _wanted(remote, _listed(remote) if manifest is None else _named(remote, manifest), patterns)
+    pin(target, remote.label(remote.folder), sorted(map(astuple, objects)))
+    _fetch(remote, objects, target)
+    if manifest is None and not set(objects) <= set(_listed(remote)):
+        raise TransientError("objects were changed while they were read")
+
+
+def _named(remote: Remote, manifest: Manifest) -> list[_Object]:
+    return [_Object(remote.key(name), name, entry.size, entry.sha256) for name, entry in manifest.files.items()]
+
+
+def _listed(remote: Remote) -> list[_Object]:
+    return [
+        _Object(one["path"], _below(remote, one["path"]), one["size"], etag=one["e_tag"] or str(one["last_modified"]))
+        for one in list_objects(remote)
+    ]
+
+
+def _wanted(remote: Remote, found: Sequence[_Object], patterns: Sequence[str]) -> list[_Object]:
     if not found:
         raise InputNotFoundError(f"{remote.label(remote.folder)}: there is no such object, and no folder of that name")
     wanted = [one for one in found if _matches(one.name, patterns)]
@@ -133,11 +166,18 @@ def read_manifest(remote: Remote) -> Manifest | None:
 
 def _fetch(remote: Remote, objects: Sequence[_Object], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    missing = [one for one in objects if not (target / one.name).is_file()]
+    missing = [one for one in objects if not _is_there(target / one.name, one)]
     require_space(target, sum(one.size for one in missing), remote.label(remote.folder))
     for one in missing:
         wanted = Wanted(remote.label(one.path), _opener(remote, one), one.sha256)
         fetch_file(wanted, target / one.name, remote.retry)
+
+
+def _is_there(file: Path, wanted: _Object) -> bool:
+    """Whether an earlier attempt has brought an object whole."""
+    if not file.is_file() or file.stat().st_size != wanted.size:
+        return False
+    return not wanted.sha256 or file_digest(file) == wanted.sha256
 
 
 def _opener(remote: Remote, wanted: _Object) -> Callable[[int, str], contextlib.AbstractContextManager[Opened]]:
