@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from cutter import cutter
 
+import servers
 from tunesmith_api import ExitCode, Stage
 from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE
 
@@ -212,6 +213,14 @@ def test_a_hub_that_is_down_ends_with_69(hub, prepare, job):
     code, termination = prepare(from_hub(job, model="hf://acme/absent"))
     assert code == ExitCode.SERVICE_UNAVAILABLE, termination
     assert "tried 2 times" in termination.failure.message
+
+
+def test_a_hub_that_does_not_listen_ends_with_69(job, run_stage, tmp_path):
+    """A refused connection is an outage, not a crash."""
+    own = {"HF_ENDPOINT": f"http://127.0.0.1:{servers.free_port()}", "HF_HOME": str(tmp_path / "hf")}
+    code, termination = run_stage(Stage.PREPARE, from_hub(job), **own, **QUICK)
+    assert code == ExitCode.SERVICE_UNAVAILABLE, termination
+    assert "Connection refused (tried 2 times)" in termination.failure.message
 
 
 def test_a_data_set_is_no_model(job, run_here):

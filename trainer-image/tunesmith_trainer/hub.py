@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2  # the client's own; its errors are no httpx ones
 from huggingface_hub import DryRunFileInfo, HfApi, snapshot_download
 from huggingface_hub.errors import (
     DryRunError,
@@ -100,7 +100,7 @@ def _errors(label: str, token: str | None) -> Iterator[None]:
         yield
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
         raise InputNotFoundError(f"{label}: {_first_line(error)}{'' if token else _HINT}") from error
-    except (HfHubHTTPError, DryRunError, LocalEntryNotFoundError, httpx.TransportError, OSError) as error:
+    except (HfHubHTTPError, DryRunError, LocalEntryNotFoundError, httpx2.TransportError, OSError) as error:
         if isinstance(error, HfHubHTTPError) and _is_refusal(error.response.status_code):
             raise InputNotFoundError(f"{label}: {_first_line(error)}") from error
         if isinstance(error, OSError) and error.errno is not None:
