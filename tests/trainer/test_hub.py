@@ -4,6 +4,8 @@ import hashlib
 import http.server
 import json
 import re
+import socket
+import struct
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,15 +80,29 @@ class Hub(http.server.BaseHTTPRequestHandler):
             entries = [{"type": "file", "path": f, "size": len(c), "oid": "0"} for f, c in files.items()]
             self.send(json.dumps(entries).encode(), commit, body=body)
         elif listing:
+            self.server.left = 1
             siblings = [{"rfilename": one} for one in files]
             listed = {"id": name, "modelId": name, "sha": commit, "siblings": siblings, "tags": []}
             self.send(json.dumps(listed).encode(), commit, body=body)
+        elif body and self.server.rationed and not self.take():
+            self.server.rationed(self)
         elif repository.token and self.headers.get("Authorization") != f"Bearer {repository.token}":
             self.refuse(403 if self.headers.get("Authorization") else 401, "GatedRepo")
         else:
             self.send(files[file["path"]], commit, body=body)
 
-    def refuse(self, status, code):
+    def take(self):
+        """Whether this is the one file that is given after each listing."""
+        with self.server.lock:
+            self.server.left -= 1
+            return self.server.left >= 0
+
+    def reset(self):
+        """Cut the connection without a word."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+
+    def refuse(self, status, code=""):
         """Answer with an error as the client tells it from others."""
         self.send_response(status)
         if status < 500:
@@ -126,6 +142,7 @@ def hub():
         ),
     }
     httpd.tokens, httpd.failure, httpd.spoiled = [], 404, "nothing"
+    httpd.rationed, httpd.left, httpd.lock = None, 0, threading.Lock()
     threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     yield httpd
     httpd.shutdown()
@@ -195,6 +212,17 @@ def test_a_cut_download_is_repaired(hub, job, run_stage, tmp_path):
         code, termination = run_stage(Stage.PREPARE, config, **own, **QUICK)
         assert code == 0, termination
         assert line.down_marks == []
+    fetched = Path(config["workspace"]) / "model" / "model.safetensors"
+    assert fetched.read_bytes() == (MODEL / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("rationed", [lambda handler: handler.refuse(503), Hub.reset], ids=["503", "reset"])
+def test_only_attempts_without_progress_count(hub, prepare, job, rationed):
+    """Each attempt brings one file of six and fails at the others: two attempts are allowed, and all six are made."""
+    hub.rationed = rationed
+    config = from_hub(job)
+    code, termination = prepare(config)
+    assert code == 0, termination
     fetched = Path(config["workspace"]) / "model" / "model.safetensors"
     assert fetched.read_bytes() == (MODEL / "model.safetensors").read_bytes()
 

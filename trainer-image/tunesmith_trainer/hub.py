@@ -90,7 +90,7 @@ def _snapshot(
             snapshot_download(repository, revision=commit, **options)
             _require_files(target, planned)
 
-    retry_from().call(label, attempt)
+    retry_from().call(label, attempt, progress=lambda: _fetched_bytes(target))
     _check_digests(label, target)
 
 
@@ -106,6 +106,12 @@ def _errors(label: str, token: str | None) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise TransientError(_first_line(error)) from error
+
+
+def _fetched_bytes(target: Path) -> int:
+    """Size of the files that are whole: of one that is cut, the client keeps nothing beyond its own five attempts."""
+    files = (file for file in target.rglob("*") if ".cache" not in file.relative_to(target).parts)
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _require_files(target: Path, planned: Sequence[DryRunFileInfo]) -> None:
