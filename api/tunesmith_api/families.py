@@ -36,8 +36,14 @@ _BERT = Family(
     feedforward=("intermediate.dense", "output.dense"),
     tail=("pooler",),
 )
+_T5 = Family(
+    layers="decoder.block",
+    attention=("q", "k", "v", "o"),
+    feedforward=("wi", "wi_0", "wi_1", "wo"),
+    tail=("decoder.final_layer_norm", "lm_head"),
+)
 
-#: By `model_type` of the configuration.
+#: By `model_type` of the configuration: every one that the trainer accepts.
 FAMILIES: dict[str, Family] = {
     "phi3": Family(
         layers="model.layers",
@@ -45,20 +51,31 @@ FAMILIES: dict[str, Family] = {
         feedforward=("gate_up_proj", "down_proj"),
         tail=("model.norm", "lm_head"),
     ),
-    **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "smollm3"), _LLAMA),
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra"), _BERT),
+    **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text", "smollm3"), _LLAMA),
+    **dict.fromkeys(("ernie4_5", "granite", "hunyuan_v1_dense", "nemotron", "olmo"), _LLAMA),
+    "phi": Family(
+        layers="model.layers",
+        attention=("q_proj", "k_proj", "v_proj", "dense"),
+        feedforward=("fc1", "fc2"),
+        tail=("model.final_layernorm", "lm_head"),
+    ),
+    # Its experts are stacked weights, no linear layers.
+    "gpt_oss": Family(layers=_LLAMA.layers, attention=_LLAMA.attention, feedforward=(), tail=_LLAMA.tail),
+    # Most of its layers are convolutions in the place of attention.
+    "lfm2": Family(
+        layers="model.layers",
+        attention=("q_proj", "k_proj", "v_proj", "in_proj", "out_proj"),
+        feedforward=("w1", "w2", "w3"),
+        tail=("model.embedding_norm", "lm_head"),
+    ),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta"), _BERT),
     "distilbert": Family(
         layers="transformer.layer",
         attention=("q_lin", "k_lin", "v_lin", "out_lin"),
         feedforward=("lin1", "lin2"),
         tail=(),
     ),
-    "t5": Family(
-        layers="decoder.block",
-        attention=("q", "k", "v", "o"),
-        feedforward=("wi", "wi_0", "wi_1", "wo"),
-        tail=("decoder.final_layer_norm", "lm_head"),
-    ),
+    **dict.fromkeys(("t5", "mt5"), _T5),
     "marian": Family(
         layers="decoder.layers",
         attention=("q_proj", "k_proj", "v_proj", "out_proj"),
@@ -72,8 +89,12 @@ HEADS = frozenset({"score", "classifier", "pre_classifier", "qa_outputs"})
 
 
 def family_of(config: Mapping[str, object]) -> Family:
-    """The family of a model by its config.json; a causal one that is not listed has Llama's layout or fused layers."""
-    return FAMILIES.get(str(config.get("model_type")), _LLAMA)
+    """The family of a model by its config.json.
+
+    Raises:
+        KeyError: the trainer does not know the model's type.
+    """
+    return FAMILIES[str(config.get("model_type"))]
 
 
 def is_feedforward(family: Family, name: str) -> bool:

@@ -219,7 +219,7 @@ def norm_names(model: Any) -> list[str]:
     return [
         name
         for name, part in model.named_modules()
-        if type(part).__name__.endswith("Norm") and list(part.parameters(recurse=False))
+        if "Norm" in type(part).__name__ and list(part.parameters(recurse=False))
     ]
 
 
