@@ -57,6 +57,8 @@ class Case:
         least: the least value after tuning.
         most_before: the greatest value before it.
         spec: changes to the job.
+        classes: what has scores of its own in the report.
+        confusion: whether there is a picture of what was taken for what.
     """
 
     rows: Callable[[random.Random], dict[str, Any]]
@@ -64,6 +66,8 @@ class Case:
     least: float
     most_before: float = 0.3
     spec: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    confusion: bool = False
 
     def split(self, train: int, held_out: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Training rows, and others to measure on; no row is there twice."""
@@ -77,8 +81,8 @@ class Case:
 
 
 CASES: dict[str, Case] = {
-    "TextClassification": Case(classes, "accuracy", 0.8),
-    "TokenClassification": Case(entities, "entity_f1", 0.8),
+    "TextClassification": Case(classes, "accuracy", 0.8, classes=tuple(sorted(KINDS)), confusion=True),
+    "TokenClassification": Case(entities, "entity_f1", 0.8, classes=("LOC", "PER", "all")),
     "QuestionAnswering": Case(questions, "f1", 0.6),
     "Translation": Case(translations, "bleu", 60, 20),
     "TextGeneration": Case(tunes, "parse_rate", 0.8, spec={"evaluation": {"generation": {"notation": "ABC"}}}),

@@ -40,10 +40,15 @@ def tuned_on(job, run_here, write_rows):
 
 @pytest.mark.parametrize("task", CASES)
 def test_a_task_is_learnt(task, tuned_on):
-    """A few steps are enough to do it on rows that were held out; the base model could not."""
+    """A few steps are enough to do it on rows that were held out; the base model could not.
+
+    Classes and kinds of entities have scores of their own.
+    """
     case = CASES[task]
-    _, report = tuned_on(task)
+    config, report = tuned_on(task)
     before, after = (getattr(scores, case.metric) for scores in (report.base, report.tuned))
     assert before <= case.most_before
     assert after >= case.least, report
     assert report.tuned.perplexity < report.base.perplexity
+    assert [one.label for one in report.classes] == list(case.classes)
+    assert (Path(config["workspace"]) / "plots" / "confusion.png").is_file() == case.confusion

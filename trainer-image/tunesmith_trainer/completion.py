@@ -76,7 +76,7 @@ class CompletionRecipe:
 
     def score(self, view: LanguageModel) -> Measured:
         """Perplexity, token accuracy, and the task's metrics of greedy answers."""
-        return Measured(self.evaluator.score(view))
+        return self.evaluator.score(view)
 
     def save_merged(self, model: Any, folder: Path) -> Reference:
         """Save a model that stops at every token that ends an answer, with its tokenizer."""

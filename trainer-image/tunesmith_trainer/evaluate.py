@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerFast
 
-from tunesmith_api.enums import Metric, Notation
+from tunesmith_api.enums import Notation
 from tunesmith_api.finetunejob import GenerationSpec, Scores
 from tunesmith_trainer.batches import decoding_batches
 from tunesmith_trainer.encoded import lengths_of
 from tunesmith_trainer.errors import DivergedError
 from tunesmith_trainer.notations import opening, parse_rate
-from tunesmith_trainer.scoring import Judge, Values, free_text
+from tunesmith_trainer.recipe import Measured
+from tunesmith_trainer.scoring import Judge, free_text
 
 #: Tokens, padding included, of one evaluation batch: bounds the memory of its logits.
 _BATCH_TOKENS = 2048
@@ -63,8 +64,8 @@ class Evaluator:
     context: int
     judge: Judge = free_text
 
-    def score(self, model: LanguageModel) -> Scores:
-        """All metrics of a model.
+    def score(self, model: LanguageModel) -> Measured:
+        """All metrics of a model: of likelihood on all rows, of its answers on the first ones.
 
         Raises:
             DivergedError: its loss is not finite.
@@ -73,12 +74,8 @@ class Evaluator:
         mean = counts.loss / max(counts.tokens, 1)
         if not math.isfinite(mean) or mean > math.log(1e300):
             raise DivergedError(f"the loss on the evaluation rows is {mean}")
-        values = {
-            Metric.PERPLEXITY: math.exp(mean),
-            Metric.TOKEN_ACCURACY: counts.correct / max(counts.tokens, 1),
-            **self.generated(model),
-        }
-        return Scores.model_validate({metric.value: value for metric, value in values.items()})
+        likelihood = {"perplexity": math.exp(mean), "token_accuracy": counts.correct / max(counts.tokens, 1)}
+        return _with_scores(self.generated(model), likelihood)
 
     def count(self, model: LanguageModel, limit: int | None = None) -> TokenCounts:
         """Sums over the labelled tokens of the first `limit` rows, or of all."""
@@ -87,18 +84,18 @@ class Evaluator:
             total += model.count(batch)
         return total
 
-    def generated(self, model: LanguageModel) -> Values:
-        """The metrics of greedy answers to the first rows; none for rows without a prompt, notations aside."""
+    def generated(self, model: LanguageModel) -> Measured:
+        """What greedy answers to the first rows give; nothing for rows without a prompt, notations aside."""
         rows = self.rows[: self.generation.max_samples]
         prompted = [row for row in rows if row.prompt_tokens > 0]
         notation = self.generation.notation
         if prompted:
             answers = self.answers(model, [row.input_ids[: row.prompt_tokens] for row in prompted])
-            values = self.judge(answers, [row.reference for row in prompted])
-            return values if notation is None else {**values, Metric.PARSE_RATE: parse_rate(notation, answers)}
+            judged = self.judge(answers, [row.reference for row in prompted])
+            return judged if notation is None else _with_scores(judged, {"parse_rate": parse_rate(notation, answers)})
         if notation is None or not rows:
-            return {}
-        return {Metric.PARSE_RATE: parse_rate(notation, self.pieces(model, rows, notation))}
+            return Measured(Scores())
+        return Measured(Scores(parse_rate=parse_rate(notation, self.pieces(model, rows, notation))))
 
     def pieces(self, model: LanguageModel, rows: Sequence[Any], notation: Notation) -> list[str]:
         """The openings of held-out pieces, each with the greedy continuation."""
@@ -118,6 +115,10 @@ class Evaluator:
         room = self.context - max(len(prompt) for prompt in prompts)
         answers = model.generate(prompts, max(1, min(self.generation.max_new_tokens, room)), self.stop_ids)
         return [str(self.tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
+
+
+def _with_scores(measured: Measured, more: dict[str, float]) -> Measured:
+    return replace(measured, scores=measured.scores.model_copy(update=more))
 
 
 def _by_tokens(rows: Sequence[Any]) -> Iterator[list[Any]]:

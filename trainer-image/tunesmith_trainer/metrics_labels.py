@@ -13,7 +13,7 @@ _OUTSIDE = "O"
 
 @dataclass(frozen=True)
 class Entity:
-    """Words of a row that name something, the end excluded."""
+    """Words, or characters, of a row that name something, the end excluded."""
 
     row: int
     start: int
@@ -58,7 +58,7 @@ def _scores(label: str, hits: int, said: int, support: int) -> ClassScores:
 
 
 def confusion(found: Sequence[int], wanted: Sequence[int], count: int) -> list[list[int]]:
-    """Rows by right class, columns by found class."""
+    """Rows by right class, columns by found class, `count` of each."""
     pairs = Counter(zip(wanted, found, strict=True))
     return [[pairs[row, column] for column in range(count)] for row in range(count)]
 
@@ -81,12 +81,19 @@ def entities(rows: Iterable[Sequence[str]]) -> Iterator[Entity]:
 
 def entity_scores(found: Iterable[Sequence[str]], wanted: Iterable[Sequence[str]]) -> list[ClassScores]:
     """Scores of each entity type in alphabetical order, then of all entities under the label "all" (micro average)."""
-    mine, theirs = set(entities(found)), set(entities(wanted))
-    types = sorted({entity.type for entity in mine | theirs})
-    return [*(_of_type(mine, theirs, name) for name in types), _scores(ALL, len(mine & theirs), len(mine), len(theirs))]
+    mine, theirs = Counter(entities(found)), Counter(entities(wanted))
+    return scores_by_type(mine, theirs, {entity.type for entity in mine | theirs})
 
 
-def _of_type(found: set[Entity], wanted: set[Entity], name: str) -> ClassScores:
-    mine = {entity for entity in found if entity.type == name}
-    theirs = {entity for entity in wanted if entity.type == name}
-    return _scores(name, len(mine & theirs), len(mine), len(theirs))
+def scores_by_type(found: Counter[Entity], wanted: Counter[Entity], types: Iterable[str]) -> list[ClassScores]:
+    """Scores of some types in alphabetical order, then of all entities, whatever their type, under the label "all"."""
+    hits, said, support = (_by_type(counted) for counted in (found & wanted, found, wanted))
+    of_types = [_scores(name, hits[name], said[name], support[name]) for name in sorted(types)]
+    return [*of_types, _scores(ALL, hits.total(), said.total(), support.total())]
+
+
+def _by_type(counted: Counter[Entity]) -> Counter[str]:
+    types: Counter[str] = Counter()
+    for entity, times in counted.items():
+        types[entity.type] += times
+    return types

@@ -63,22 +63,28 @@ def _panel(axes: Any, metric: Metric, values: dict[str, float]) -> None:
 
 
 def plot_confusion(path: Path, job: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
-    """Write a PNG of a confusion matrix: a row per right class, a column per found class, shaded by the row's share."""
+    """Write a PNG of a confusion matrix: a row per right class, a column per found class, shaded by the row's share.
+
+    Args:
+        path: where to.
+        job: the job's name.
+        labels: names of the columns; those of the rows come first.
+        counts: texts by right and found class.
+    """
     side = max(_SIZE[1], 0.32 * len(labels) + 2)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     shares = [[count / max(sum(row), 1) for count in row] for row in counts]
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, label="share of the right class", shrink=0.8)
-    places = range(len(labels))
-    axes.set_xticks(places, labels, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, labels)
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(counts)), labels[: len(counts)])
     axes.set(title=f"{job}: confusion", xlabel="found", ylabel="right")
-    for row in places:
-        for column in places:
-            if counts[row][column]:
+    for row, line in enumerate(counts):
+        for column, count in enumerate(line):
+            if count:
                 colour = "white" if shares[row][column] > 0.5 else "black"
-                axes.text(column, row, str(counts[row][column]), ha="center", va="center", color=colour, fontsize=8)
+                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     _save(figure, path)
 
 

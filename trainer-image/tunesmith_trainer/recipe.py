@@ -56,7 +56,8 @@ class Measured:
         scores: the metrics.
         classes: scores by class or entity type, for tasks that have them.
         confusion: how often each class (row) was taken for each (column), for tasks with one class per row.
-        labels: names of the classes of `confusion`.
+        labels: names of the columns of `confusion`, those of its rows first: answers of a causal model that name no
+            class have a column but no row.
     """
 
     scores: Scores

@@ -1,77 +1,88 @@
-"""Scores of generated answers: a row per task, from answers and references to the metrics of `Scores`."""
+"""Scores of generated answers: a row per task, from answers and references to what `Measured` says of a model."""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from tunesmith_api.enums import Metric, Task
+from tunesmith_api.enums import Task
+from tunesmith_api.finetunejob import Scores
 from tunesmith_trainer.instructions import UNANSWERABLE, Instruction, read_entities, read_labels
+from tunesmith_trainer.metrics_labels import Entity, accuracy, class_scores, confusion, macro_f1, scores_by_type
 from tunesmith_trainer.metrics_text import (
     bleu,
     chrf,
     exact_match,
-    mean,
     rouge_l,
     squad_exact_match,
     squad_f1,
     squad_normalise,
 )
+from tunesmith_trainer.recipe import Measured
 
-#: Values by metric.
-Values = dict[Metric, float]
-#: The metrics of answers, given their references in the same order.
-Judge = Callable[[Sequence[str], Sequence[str]], Values]
+#: What is measured of answers, given their references in the same order.
+Judge = Callable[[Sequence[str], Sequence[str]], Measured]
 #: The same, told what was asked; None for tasks without an instruction.
-Score = Callable[[Sequence[str], Sequence[str], Instruction | None], Values]
+Score = Callable[[Sequence[str], Sequence[str], Instruction | None], Measured]
+#: The column of a confusion matrix for answers that name no class.
+UNREADABLE = "(unreadable)"
 
 
-def free_text(answers: Sequence[str], references: Sequence[str], _instruction: Instruction | None = None) -> Values:
+def free_text(answers: Sequence[str], references: Sequence[str], _instruction: Instruction | None = None) -> Measured:
     """Exact match and ROUGE-L."""
-    return {Metric.EXACT_MATCH: exact_match(answers, references), Metric.ROUGE_L: rouge_l(answers, references)}
+    return Measured(Scores(exact_match=exact_match(answers, references), rouge_l=rouge_l(answers, references)))
 
 
-def _questions(answers: Sequence[str], references: Sequence[str], _instruction: Instruction | None) -> Values:
+def _questions(answers: Sequence[str], references: Sequence[str], _instruction: Instruction | None) -> Measured:
     known: list[list[str]] = [json.loads(reference) for reference in references]
     said = ["" if squad_normalise(answer) == UNANSWERABLE else answer for answer in answers]
-    return {Metric.EXACT_MATCH: squad_exact_match(said, known), Metric.F1: squad_f1(said, known)}
+    return Measured(Scores(exact_match=squad_exact_match(said, known), f1=squad_f1(said, known)))
 
 
-def _classes(answers: Sequence[str], references: Sequence[str], instruction: Instruction | None) -> Values:
+def _classes(answers: Sequence[str], references: Sequence[str], instruction: Instruction | None) -> Measured:
+    """Over all classes of the training rows; an answer that cannot be read is wrong and names no class."""
     assert instruction is not None
-    wanted = [frozenset(json.loads(reference)) for reference in references]
-    found = [read_labels(answer, instruction) for answer in answers]
-    counted = [labels or frozenset() for labels in found]
-    f1 = [class_f1(label, counted, wanted) for label in sorted(frozenset().union(*wanted, *counted))]
-    return {
-        Metric.ACCURACY: mean([labels == right for labels, right in zip(found, wanted, strict=True)]),
-        Metric.MACRO_F1: mean(f1),
-    }
+    labels = instruction.labels
+    place_of = {label: place for place, label in enumerate(labels)}
+    wanted = [frozenset(place_of[label] for label in json.loads(reference)) for reference in references]
+    read = [read_labels(answer, instruction) for answer in answers]
+    found = [None if named is None else frozenset(place_of[label] for label in named) for named in read]
+    classes = class_scores([places or frozenset() for places in found], wanted, labels)
+    scores = Scores(accuracy=accuracy(found, wanted), macro_f1=macro_f1(classes))
+    if instruction.multiple:
+        return Measured(scores, classes)
+    pairs = ([min(places) if places else len(labels) for places in found], [min(places) for places in wanted])
+    counts = confusion(*pairs, len(labels) + 1)[: len(labels)]
+    return Measured(scores, classes, counts, (*labels, UNREADABLE))
 
 
-def class_f1(label: str, found: Sequence[frozenset[str]], wanted: Sequence[frozenset[str]]) -> float:
-    """F1 of one class, over rows that may have any number of classes."""
-    both = sum(label in one and label in other for one, other in zip(found, wanted, strict=True))
-    total = sum(label in one for one in found) + sum(label in one for one in wanted)
-    return 2 * both / total if total else 0.0
+def _entities(answers: Sequence[str], references: Sequence[str], instruction: Instruction | None) -> Measured:
+    """As seqeval has it; the reference is read as an answer is, so that it scores 1.
+
+    Types that a model invents have no scores of their own: they count in those of all.
+    """
+    rows = [json.loads(reference) for reference in references]
+    found = _listed(answers, [row["text"] for row in rows])
+    wanted = _listed([row["answer"] for row in rows], [row["text"] for row in rows])
+    known = {entity.type for entity in wanted}.union(instruction.labels if instruction else ())
+    seen = {entity.type for entity in found | wanted}
+    classes = scores_by_type(found, wanted, known & seen)
+    whole = classes[-1]
+    scores = Scores(entity_precision=whole.precision, entity_recall=whole.recall, entity_f1=whole.f1)
+    return Measured(scores, classes)
 
 
-def _entities(answers: Sequence[str], references: Sequence[str], _instruction: Instruction | None) -> Values:
-    """Over all rows together, as seqeval has it; the reference is read as an answer is, so that it scores 1."""
-    right = found = wanted = 0
-    for answer, reference in zip(answers, references, strict=True):
-        row = json.loads(reference)
-        mine, theirs = (Counter(read_entities(text, row["text"])) for text in (answer, row["answer"]))
-        right, found, wanted = right + (mine & theirs).total(), found + mine.total(), wanted + theirs.total()
-    return {
-        Metric.ENTITY_PRECISION: right / found if found else 0.0,
-        Metric.ENTITY_RECALL: right / wanted if wanted else 0.0,
-        Metric.ENTITY_F1: 2 * right / (found + wanted) if found + wanted else 0.0,
-    }
+def _listed(answers: Sequence[str], texts: Sequence[str]) -> Counter[Entity]:
+    """The entities that answers list, as characters of the texts."""
+    return Counter(
+        Entity(row, span.start, span.end, span.label)
+        for row, (answer, text) in enumerate(zip(answers, texts, strict=True))
+        for span in read_entities(answer, text)
+    )
 
 
-def _translations(answers: Sequence[str], references: Sequence[str], _instruction: Instruction | None) -> Values:
+def _translations(answers: Sequence[str], references: Sequence[str], _instruction: Instruction | None) -> Measured:
     known = [[reference] for reference in references]
-    return {Metric.BLEU: bleu(answers, known), Metric.CHRF: chrf(answers, known)}
+    return Measured(Scores(bleu=bleu(answers, known), chrf=chrf(answers, known)))
 
 
 SCORES: dict[Task, Score] = {

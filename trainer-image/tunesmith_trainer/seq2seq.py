@@ -97,7 +97,7 @@ class Seq2SeqRecipe:
 
     def score(self, view: Seq2SeqView) -> Measured:
         """Perplexity, token accuracy, and the task's metrics of greedy targets."""
-        return Measured(self.evaluator.score(view))
+        return self.evaluator.score(view)
 
     def save_merged(self, model: Any, folder: Path) -> Said:
         """Save the model with its tokenizer."""

@@ -313,7 +313,7 @@ def _write_report(job: _Job, base: Scores, measured: Measured, trained: _Trained
     write_json(workspace.train_report, report)
     plot_loss(workspace.plots / "loss.png", job.run.config.name, read_log(workspace.train_log), trained.evaluation)
     plot_evaluation(workspace.plots / "evaluation.png", job.run.config.name, {"base": base, "tuned": tuned})
-    if 0 < len(measured.labels) <= MOST_CLASSES:
+    if 0 < len(measured.confusion) <= MOST_CLASSES:
         plot_confusion(workspace.plots / "confusion.png", job.run.config.name, measured.labels, measured.confusion)
     write_json(workspace.adapter / _COMPLETE, {"key": _report_key(job.run, job.prepared)})
     return report
