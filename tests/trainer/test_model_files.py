@@ -9,6 +9,7 @@ from tunesmith_trainer.model_files import inspect_model, layers_of, width_of
 ROOT = Path(__file__).parents[2]
 FOLDERS = {
     "tiny-phi3": (ROOT / "examples" / "models", 4, 128),
+    "tiny-llama": (ROOT / "tests" / "models", 2, 64),
     "tiny-bert": (ROOT / "tests" / "models", 3, 96),
     "tiny-distilbert": (ROOT / "tests" / "models", 3, 96),
     "tiny-t5": (ROOT / "tests" / "models", 2, 64),
