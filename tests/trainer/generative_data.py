@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 KINDS = {"light": ("lamp", "light", "window"), "warmth": ("heater", "fan", "oven"), "sound": ("radio", "tv", "phone")}
@@ -12,6 +12,7 @@ ROOMS = ("kitchen", "bedroom", "office", "garage", "garden", "attic")
 THINGS = ("lamp", "radio", "phone", "ticket", "coat", "ball", "camera")
 VERBS = ("bring", "find", "take", "show", "move", "call", "check", "read", "keep", "give", "ask", "change")
 NOTES = "CDEFGABcdefg"
+SHAPES = ('<circle r="{}"/>', '<rect x="{}"/>', '<line y="{}"/>')
 
 
 def classes(draw: random.Random) -> dict[str, Any]:
@@ -47,25 +48,33 @@ def tunes(draw: random.Random) -> dict[str, Any]:
     return {"text": f"X:1\nT:a\nM:4/4\nL:1/4\nK:C\n{'|'.join(bars)}|]"}
 
 
+def drawings(draw: random.Random) -> dict[str, Any]:
+    """An SVG drawing of three shapes."""
+    shapes = [draw.choice(SHAPES).format(draw.randint(1, 9)) for _ in range(3)]
+    return {"text": f"<svg>{''.join(shapes)}</svg>"}
+
+
 @dataclass(frozen=True)
 class Case:
-    """One task: its rows, and what tuning must bring.
+    """What a task learns: its rows, and what tuning must bring.
 
     Attributes:
+        task: the task.
         rows: makes a row.
         metric: what is compared.
         least: the least value after tuning.
         most_before: the greatest value before it.
-        spec: changes to the job.
+        notation: of which the generations must be.
         classes: what has scores of its own in the report.
         confusion: whether there is a picture of what was taken for what.
     """
 
+    task: str
     rows: Callable[[random.Random], dict[str, Any]]
     metric: str
     least: float
     most_before: float = 0.3
-    spec: dict[str, Any] = field(default_factory=dict)
+    notation: str | None = None
     classes: tuple[str, ...] = ()
     confusion: bool = False
 
@@ -81,9 +90,10 @@ class Case:
 
 
 CASES: dict[str, Case] = {
-    "TextClassification": Case(classes, "accuracy", 0.8, classes=tuple(sorted(KINDS)), confusion=True),
-    "TokenClassification": Case(entities, "entity_f1", 0.8, classes=("LOC", "PER", "all")),
-    "QuestionAnswering": Case(questions, "f1", 0.6),
-    "Translation": Case(translations, "bleu", 60, 20),
-    "TextGeneration": Case(tunes, "parse_rate", 0.8, spec={"evaluation": {"generation": {"notation": "ABC"}}}),
+    "classes": Case("TextClassification", classes, "accuracy", 0.8, classes=tuple(sorted(KINDS)), confusion=True),
+    "entities": Case("TokenClassification", entities, "entity_f1", 0.8, classes=("LOC", "PER", "all")),
+    "questions": Case("QuestionAnswering", questions, "f1", 0.6),
+    "translations": Case("Translation", translations, "bleu", 60, 20),
+    "tunes": Case("TextGeneration", tunes, "parse_rate", 0.8, notation="ABC"),
+    "drawings": Case("TextGeneration", drawings, "parse_rate", 0.8, notation="SVG"),
 }

@@ -16,19 +16,16 @@ TRAINING = {"maxSteps": 160, "batchSize": 16, "epochs": 100, "learningRate": 0.0
 
 @pytest.fixture
 def tuned_on(job, run_here, write_rows):
-    """`tuned_on(task)`: the job's config and train report after tuning on the task's rows."""
+    """`tuned_on(case)`: the job's config and train report after tuning on the case's rows."""
 
-    def run(task, **changes):
-        case = CASES[task]
+    def run(case):
         train, held_out = case.split(ROWS, HELD_OUT)
         data = {
             "train": {"uri": write_rows(train, "train.jsonl")},
             "evaluation": {"uri": write_rows(held_out, "test.jsonl")},
         }
-        config = job(task=task, dataset=data, training=TRAINING)
-        spec = config["spec"]
-        spec["evaluation"]["generation"] = {"maxNewTokens": 64, **case.spec.get("evaluation", {}).get("generation", {})}
-        spec |= changes
+        generation = {"maxNewTokens": 64} | ({"notation": case.notation} if case.notation else {})
+        config = job(task=case.task, dataset=data, training=TRAINING, evaluation={"generation": generation})
         for stage in (Stage.PREPARE, Stage.TRAIN):
             ended = run_here(stage, config)
             assert ended.code == 0, ended.message
@@ -38,14 +35,14 @@ def tuned_on(job, run_here, write_rows):
     return run
 
 
-@pytest.mark.parametrize("task", CASES)
-def test_a_task_is_learnt(task, tuned_on):
+@pytest.mark.parametrize("name", CASES)
+def test_a_task_is_learnt(name, tuned_on):
     """A few steps are enough to do it on rows that were held out; the base model could not.
 
     Classes and kinds of entities have scores of their own.
     """
-    case = CASES[task]
-    config, report = tuned_on(task)
+    case = CASES[name]
+    config, report = tuned_on(case)
     before, after = (getattr(scores, case.metric) for scores in (report.base, report.tuned))
     assert before <= case.most_before
     assert after >= case.least, report
