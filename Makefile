@@ -74,6 +74,9 @@ images: ## Build the operator, trainer and server images and load them into the 
 bench: venv ## Print the measures of the README
 	$(PY) bench/operator_scale.py
 	$(PY) bench/trainer.py
+	$(PY) bench/trainer.py --memory
+	$(PY) bench/tasks.py
+	$(PY) bench/start.py
 	$(PY) bench/server.py
 
 clean: ## Remove what tests and runs left in the checkout

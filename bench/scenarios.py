@@ -120,7 +120,7 @@ def goal_report(model: Path, changes: dict[str, Any], processes: int, folder: Pa
     spec |= changes
     strategy = spec.get("distribution", {}).get("strategy") or ("DDP" if processes > 1 else "None")
     spec["distribution"] = spec.get("distribution", {}) | {"strategy": strategy, "processesPerWorker": processes}
-    spec["training"]["batchSize"] = 16 // processes
+    spec["training"]["batchSize"] = 16  # of each process: half a batch would look like shared memory
     return train(spec, origin, folder)
 
 
