@@ -19,7 +19,8 @@ from typing import Any
 
 from planner_models import MODELS, config_of
 from planner_report import Point, markdown, plot, refitted, summary
-from tunesmith_api.catalog import Architecture, find_preset
+from tunesmith_api.architecture import Architecture
+from tunesmith_api.catalog import find_preset
 from tunesmith_api.enums import Precision
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner import MemoryEstimate, Workload, estimate_memory, sharding_of

@@ -1,6 +1,7 @@
 """The contract between the parts of Tunesmith: resources, resolved jobs, reports, catalog and planner. No I/O."""
 
-from tunesmith_api.catalog import Architecture, CatalogModel, UnknownPresetError, find_preset, load_catalog
+from tunesmith_api.architecture import Architecture
+from tunesmith_api.catalog import CatalogModel, UnknownPresetError, find_preset, load_catalog
 from tunesmith_api.computepool import ComputePoolSpec, ComputePoolStatus
 from tunesmith_api.conditions import Condition, ConditionType, Reason
 from tunesmith_api.exits import ExitCode, FailureCategory, meaning_of

@@ -188,3 +188,11 @@ class RolloutStrategy(StrEnum):
 
     REPLACE = "Replace"
     CANARY = "Canary"
+
+
+class ModelKind(StrEnum):
+    """How a model reads and writes, which decides how it learns a task."""
+
+    CAUSAL = "causal"
+    ENCODER = "encoder"
+    SEQ2SEQ = "seq2seq"

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
+from tunesmith_api.architecture import Architecture
 from tunesmith_api.compute import ComputeSpec
 from tunesmith_api.conditions import Condition
 from tunesmith_api.enums import (
@@ -704,6 +705,8 @@ class FineTuneJobStatus(Model):
     """When the job succeeded or failed."""
     plan: PlanStatus | None = None
     """What was decided before anything was spent."""
+    model: Architecture | None = None
+    """The numbers of a base model by URI, which prepare reads; those of a preset are in the catalog."""
     dataset: DatasetStatus | None = None
     """What the prepare stage found."""
     progress: Progress | None = None

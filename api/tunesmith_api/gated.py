@@ -1,9 +1,9 @@
 """What of an evaluation nobody would look at, as a gate that could only fail: told before anything is spent. Pure."""
 
-from tunesmith_api.enums import DataFormat, Metric
+from tunesmith_api.enums import DataFormat, Metric, ModelKind
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.metrics import METRICS
-from tunesmith_api.tasks import TASKS, ModelKind
+from tunesmith_api.tasks import TASKS
 
 
 def unmeasured_gates(

@@ -7,6 +7,7 @@ from tunesmith_api.enums import (
     ExportFormat,
     ExportPrecision,
     LoraInit,
+    ModelKind,
     PeftMethod,
     Quantization,
     Strategy,
@@ -14,7 +15,6 @@ from tunesmith_api.enums import (
 )
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec, TechniqueSpec
 from tunesmith_api.parameters import Linear, Shapes
-from tunesmith_api.tasks import ModelKind
 from tunesmith_api.techniques import Option, Technique, options_of, technique_of
 
 _CONFIG = "spec.technique.peft.config"

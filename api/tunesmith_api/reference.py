@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_api.crd import crd
-from tunesmith_api.enums import Task
+from tunesmith_api.enums import ModelKind, Task
 from tunesmith_api.exits import CRASHED, EXIT_MEANINGS, ExitMeaning
 from tunesmith_api.resource import API_VERSION, KINDS, Kind
-from tunesmith_api.tasks import TASKS, ModelKind
+from tunesmith_api.tasks import TASKS
 from tunesmith_api.technique_page import TECHNIQUES_PAGE, filled
 
 REFERENCE_FOLDER = Path("docs/reference")

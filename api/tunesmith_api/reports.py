@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from tunesmith_api.architecture import Architecture
 from tunesmith_api.exits import FailureCategory
 from tunesmith_api.finetunejob import (
     ArtifactStatus,
@@ -155,6 +156,8 @@ class Termination(Model):
     """The process's exit code."""
     failure: Failure | None = None
     """Why it failed; absent when it did not."""
+    model: Architecture | None = None
+    """The numbers of a base model by URI, which prepare read."""
     dataset: DatasetStatus | None = None
     """What prepare found."""
     evaluation: EvaluationStatus | None = None

@@ -6,6 +6,7 @@ The operator and local runs share it; what differs is only where inputs are moun
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tunesmith_api.architecture import Architecture
 from tunesmith_api.catalog import CatalogModel, UnknownPresetError, find_preset
 from tunesmith_api.conditions import Reason
 from tunesmith_api.enums import Strategy
@@ -55,8 +56,9 @@ class Resolution:
     Attributes:
         spec: the spec with every `Auto` of technique and distribution replaced.
         pool: the pool that Auto chose; None where the technique was asked for.
-        model: the catalog's entry of the base model; None for a model by URI, whose size is not known yet.
-        memory: estimated peak of the train stage; None where the model's size is not known.
+        model: the catalog's entry of the base model; None for a model by URI.
+        architecture: the base model's numbers; None where they are not known yet.
+        memory: estimated peak of the train stage; None as above.
         export_memory_bytes: estimated peak of the export stage; None as above.
         reasons: why the plan is what it is, a sentence each.
     """
@@ -64,6 +66,7 @@ class Resolution:
     spec: FineTuneJobSpec
     pool: str | None
     model: CatalogModel | None
+    architecture: Architecture | None
     memory: MemoryEstimate | None
     export_memory_bytes: int | None
     reasons: tuple[str, ...]
@@ -138,7 +141,10 @@ def _invalid(problems: list[str]) -> list[Objection]:
 
 
 def resolve(
-    spec: FineTuneJobSpec, pools: Sequence[PoolOffer] = (ANYWHERE,), data: DataSize | None = None
+    spec: FineTuneJobSpec,
+    pools: Sequence[PoolOffer] = (ANYWHERE,),
+    data: DataSize | None = None,
+    architecture: Architecture | None = None,
 ) -> Resolution:
     """Resolve a spec.
 
@@ -146,6 +152,7 @@ def resolve(
         spec: what a person wrote.
         pools: where it could train; a pool of unknown size unless said otherwise.
         data: what is known of the training rows.
+        architecture: the numbers of a base model by URI, where they are known; a preset's are in the catalog.
 
     Raises:
         UnresolvableError: a URI cannot be understood, the preset is unknown, a field asks for what is not built yet, or
@@ -155,8 +162,9 @@ def resolve(
     if found:
         raise UnresolvableError([one.message for one in found])
     model = find_preset(spec.model.preset) if spec.model.preset is not None else None
-    settled = settle(spec, model.architecture if model else None, pools, data=data)
-    return _estimated(planned(spec, settled.technique), settled, model)
+    numbers = model.architecture if model else architecture
+    settled = settle(spec, numbers, pools, data=data)
+    return _estimated(planned(spec, settled.technique), settled, model, numbers)
 
 
 def planned(spec: FineTuneJobSpec, technique: TechniqueSpec) -> FineTuneJobSpec:
@@ -200,18 +208,20 @@ def misfits(spec: FineTuneJobSpec, model: CatalogModel) -> list[str]:
     return found
 
 
-def _estimated(spec: FineTuneJobSpec, settled: Settled, model: CatalogModel | None) -> Resolution:
-    if model is None:
+def _estimated(
+    spec: FineTuneJobSpec, settled: Settled, model: CatalogModel | None, numbers: Architecture | None
+) -> Resolution:
+    if numbers is None:
         unknown = "memory: not estimated, since the model's size is known only once prepare has fetched it"
-        return Resolution(spec, settled.pool, None, None, None, (*settled.reasons, unknown))
-    length = sequence_length(spec, model.architecture)
+        return Resolution(spec, settled.pool, None, None, None, None, (*settled.reasons, unknown))
+    length = sequence_length(spec, numbers)
     batch = spec.training.batch_size
-    memory = estimate_job(spec, model.architecture)
-    export = export_bytes(spec, model.architecture)
+    memory = estimate_job(spec, numbers)
+    export = export_bytes(spec, numbers)
     parts = memory.parts()
     largest = max(parts, key=lambda part: parts[part])
     sentence = (
         f"memory: {memory.total / 2**30:.1f} GiB at batch {batch} and {length} tokens, most of it {largest}"
         f" ({parts[largest] / 2**30:.1f} GiB); export {export / 2**30:.1f} GiB"
     )
-    return Resolution(spec, settled.pool, model, memory, export, (*settled.reasons, sentence))
+    return Resolution(spec, settled.pool, model, numbers, memory, export, (*settled.reasons, sentence))

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith_api.catalog import Architecture
-from tunesmith_api.tasks import ModelKind, model_kind
+from tunesmith_api.architecture import Architecture
+from tunesmith_api.enums import ModelKind
+from tunesmith_api.tasks import model_kind
 
 #: Families whose projections of queries, keys and values, and of gate and up, are one module each.
 _FUSED = frozenset({"phi3"})

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tunesmith_api.catalog import load_catalog
 from tunesmith_api.enums import (
+    ModelKind,
     Precision,
     RolloutStrategy,
     Strategy,
@@ -12,7 +13,6 @@ from tunesmith_api.enums import (
 )
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.modelendpoint import EndpointTemplate, ModelEndpointSpec
-from tunesmith_api.tasks import ModelKind
 from tunesmith_api.uri import MODEL_READABLE, READABLE, SERVABLE, WRITABLE, Scheme, parse_uri
 
 #: Why an encoder is not served; prepare says it of a model by URI, whose kind it alone knows.

@@ -2,22 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from tunesmith_api.enums import DataFormat, Metric, Task
+from tunesmith_api.enums import DataFormat, Metric, ModelKind, Task
 from tunesmith_api.finetunejob import Columns
 
 #: `model_type` of the encoders that the trainer knows; MiniLM's is bert or xlm-roberta.
 ENCODER_TYPES = frozenset({"bert", "distilbert", "roberta", "xlm-roberta"})
-
-
-class ModelKind(StrEnum):
-    """How a model reads and writes, which decides how it learns a task."""
-
-    CAUSAL = "causal"
-    ENCODER = "encoder"
-    SEQ2SEQ = "seq2seq"
 
 
 def model_kind(config: Mapping[str, Any]) -> ModelKind:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunesmith_api import parameters
-from tunesmith_api.enums import LoraInit, PeftMethod, Quantization, TechniqueType
+from tunesmith_api.enums import LoraInit, ModelKind, PeftMethod, Quantization, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec, QuantizationSpec, TechniqueSpec
 from tunesmith_api.parameters import Options, Shapes
-from tunesmith_api.tasks import ModelKind
 
 
 @dataclass(frozen=True)

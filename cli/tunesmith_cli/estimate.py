@@ -15,6 +15,7 @@ from tunesmith_api.enums import PoolClass, TechniqueType
 from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_api.planner import DataSize, PoolOffer, Row, table
 from tunesmith_cli.errors import CliError
+from tunesmith_cli.local_job import local_architecture
 from tunesmith_cli.render import duration, size
 
 _BAR_WIDTH = 40
@@ -49,10 +50,11 @@ def estimate(job: FineTuneJob, pools: list[PoolOffer], data: DataSize) -> Estima
     Raises:
         CliError: the size of the job's model is not known.
     """
-    resolution = resolve(job.spec, pools, data)
-    if resolution.model is None:
-        raise CliError(f"spec.model.uri: the size of {job.spec.model.uri} is known only once prepare has fetched it")
-    model = resolution.model.architecture
+    resolution = resolve(job.spec, pools, data, local_architecture(job.spec))
+    model = resolution.architecture
+    if model is None:
+        why = "is known only once prepare has fetched it; give file:// of a folder with its config.json"
+        raise CliError(f"spec.model.uri: the size of {job.spec.model.uri} {why}")
     every = job.spec.model_copy(update={"technique": TechniqueSpec(type=TechniqueType.AUTO)})
     own = table(resolution.spec, model, pools, data)
     rows = table(every, model, pools, data)

@@ -1,15 +1,17 @@
 """A job for this machine: the plan, the inputs as local paths, and what has a meaning in a cluster only."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api import ExitCode, FineTuneJob, JobConfig, Resolution, Scheme, parse_uri, resolve
+from tunesmith_api import Architecture, ExitCode, FineTuneJob, JobConfig, Resolution, Scheme, parse_uri, resolve
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner import ANYWHERE, PoolOffer
 from tunesmith_api.reports import EXPORT_FOLDER
 from tunesmith_api.resolve import Source, every_uri, sources
+from tunesmith_api.shapes import architecture_of
 from tunesmith_api.uri import Location
 from tunesmith_cli.configmaps import config_map_file
 from tunesmith_cli.errors import CliError
@@ -64,7 +66,7 @@ def local_job(
         CliError: an input lies in a cluster only, or a secret is missing.
     """
     pool = ANYWHERE if machine is None else PoolOffer(MACHINE, host_bytes=machine.memory_bytes)
-    resolution = resolve(job.spec, (pool,))
+    resolution = resolve(job.spec, (pool,), architecture=local_architecture(job.spec))
     workers = job.spec.distribution.workers
     if workers > 1:
         raise CliError(f"spec.distribution.workers: {workers} pods need a cluster; use processesPerWorker here")
@@ -80,6 +82,17 @@ def local_job(
         memory_bytes=resolution.memory.total if resolution.memory else None,
     )
     return LocalJob(config, resolution, tuple(_notes(job.spec)))
+
+
+def local_architecture(spec: FineTuneJobSpec) -> Architecture | None:
+    """The numbers of a base model whose folder is on this machine; None where it is not, or does not say them."""
+    location = parse_uri(spec.model.uri) if spec.model.uri is not None else None
+    if location is None or location.scheme is not Scheme.FILE:
+        return None
+    try:
+        return architecture_of(json.loads((Path(location.path) / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # prepare says what is wrong with it
+        return None
 
 
 def local_data(job: FineTuneJob, origin: Path, scratch: Path) -> Path | None:

@@ -24,7 +24,7 @@ from tunesmith_api.jobconfig import BUNDLED_MODELS_VARIABLE, PROGRESS_PORT_VARIA
 from tunesmith_cli.display import stage_display
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.folder import RunFolder, new_folder, resumed_folder
-from tunesmith_cli.local_job import LocalJob, local_job, require_memory
+from tunesmith_cli.local_job import LocalJob, local_architecture, local_job, require_memory
 from tunesmith_cli.machine import bundled_models, require_part, this_machine
 from tunesmith_cli.manifest import read_job
 from tunesmith_cli.process import Children, wait
@@ -123,9 +123,9 @@ def _resumed(options: RunOptions) -> tuple[RunFolder, LocalJob]:
         refuse_unserved(folder, config)
     if options.file is not None:
         job = read_job(options.file)
-        if resolve(job.spec).spec != config.spec:
+        if resolve(job.spec, architecture=local_architecture(job.spec)).spec != config.spec:
             raise CliError(f"{options.file} differs from the job of {options.resume}; start a new run without --resume")
-    return folder, LocalJob(config, resolve(config.spec), ())
+    return folder, LocalJob(config, resolve(config.spec, architecture=local_architecture(config.spec)), ())
 
 
 def _variables(config: JobConfig, resolution: Resolution) -> dict[str, str]:

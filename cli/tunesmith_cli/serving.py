@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 
 from tunesmith_api import ExitCode, JobConfig, Scheme, parse_uri
-from tunesmith_api.enums import Task
+from tunesmith_api.enums import ModelKind, Task
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.modelendpoint import EndpointTemplate, RuntimeSpec
 from tunesmith_api.reports import Sample
 from tunesmith_api.resolve import objections
 from tunesmith_api.serving import server_arguments
 from tunesmith_api.support import NO_ENCODER_SERVER
-from tunesmith_api.tasks import ModelKind, model_kind
+from tunesmith_api.tasks import model_kind
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.folder import RunFolder
 from tunesmith_cli.machine import require_part

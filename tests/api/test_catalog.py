@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_api.catalog import Architecture, UnknownPresetError, find_preset, load_catalog
+from tunesmith_api.architecture import Architecture
+from tunesmith_api.catalog import UnknownPresetError, find_preset, load_catalog
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner import linear_widths
 from tunesmith_api.support import unsupported_job_fields

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.enums import DataFormat, Metric, Task
+from tunesmith_api.enums import DataFormat, Metric, ModelKind, Task
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.gated import unmeasured_gates
 from tunesmith_api.metrics import METRICS
 from tunesmith_api.resolve import objections
-from tunesmith_api.tasks import TASKS, ModelKind, metrics_of
+from tunesmith_api.tasks import TASKS, metrics_of
 
 CAUSAL, ENCODER, SEQ2SEQ = ModelKind.CAUSAL, ModelKind.ENCODER, ModelKind.SEQ2SEQ
 

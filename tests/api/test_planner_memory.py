@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith_api.catalog import Architecture, find_preset
+from tunesmith_api.architecture import Architecture
+from tunesmith_api.catalog import find_preset
 from tunesmith_api.enums import Offload
 from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_api.planner import MemoryEstimate, Sharding, Workload, estimate_memory

@@ -3,8 +3,8 @@
 import pytest
 
 from tunesmith_api.catalog import find_preset
+from tunesmith_api.enums import ModelKind
 from tunesmith_api.shapes import architecture_of, linear_widths, lora_parameters, widest_rank
-from tunesmith_api.tasks import ModelKind
 
 PHI3_MINI = find_preset("phi-3-mini-4k-instruct").architecture
 SPECIAL = {"vocab_size": 1000}

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from tunesmith_api.catalog import load_catalog
+from tunesmith_api.enums import ModelKind
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.misfits import refusals
 from tunesmith_api.modelendpoint import ModelEndpointSpec
 from tunesmith_api.support import unsupported_endpoint_fields, unsupported_job_fields
-from tunesmith_api.tasks import ModelKind
 
 MODEL = {"preset": "tiny-phi3"}
 DATASET = {"train": {"uri": "configmap://data/train.jsonl"}}

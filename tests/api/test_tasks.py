@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.enums import DataFormat, Metric, Task
+from tunesmith_api.enums import DataFormat, Metric, ModelKind, Task
 from tunesmith_api.finetunejob import Scores
-from tunesmith_api.tasks import TASKS, ModelKind, formats_of, metrics_of, model_kind, tasks_of
+from tunesmith_api.tasks import TASKS, formats_of, metrics_of, model_kind, tasks_of
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 
 from tunesmith_api.catalog import load_catalog
-from tunesmith_api.enums import LoraInit, PeftMethod, TechniqueType
+from tunesmith_api.enums import LoraInit, ModelKind, PeftMethod, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, TechniqueSpec
 from tunesmith_api.misfits import refusals
 from tunesmith_api.parameters import factors
 from tunesmith_api.planner import shapes_of
 from tunesmith_api.resolve import resolve
-from tunesmith_api.tasks import ModelKind
 from tunesmith_api.techniques import TECHNIQUES, options_of, rows, technique_of, trained_parameters
 
 PHI3_MINI = shapes_of(load_catalog()["phi-3-mini-4k-instruct"].architecture)

@@ -104,6 +104,19 @@ def test_estimate_needs_a_known_size(tmp_path: Path) -> None:
     assert "hf://org/repo is known only once prepare has fetched it" in done.stderr
 
 
+def test_estimate_reads_the_size_of_a_model_on_this_machine(tmp_path: Path) -> None:
+    """A folder's config.json says what the catalog says of the same model by its name."""
+    model = EXAMPLE.parent / "models" / "tiny-phi3"
+    text = (EXAMPLE / "job.yaml").read_text().replace("preset: tiny-phi3", f"uri: file://{model.resolve()}")
+    (tmp_path / "job.yaml").write_text(text)
+    found, known = (
+        tunesmith("estimate", path, "--output", "json") for path in (tmp_path / "job.yaml", EXAMPLE / "job.yaml")
+    )
+    assert (found.returncode, known.returncode) == (0, 0), found.stderr
+    parts = [json.loads(done.stdout)["memoryParts"] for done in (found, known)]
+    assert parts[0] == pytest.approx(parts[1], rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

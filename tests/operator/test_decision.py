@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api import FineTuneJobSpec, Reason
+from tunesmith_api import FineTuneJobSpec, Reason, find_preset
 from tunesmith_api.planner.candidates import candidate_named
 from tunesmith_operator.finetunejob.decision import decide, plan_status
 from tunesmith_operator.finetunejob.manifests import Facts
@@ -35,7 +35,7 @@ def test_a_goal_reaches_the_stages_and_the_plan(
     facts = decide(body, spec, landscape, images)
     assert isinstance(facts, Facts)
     status = plan_status(facts, landscape)
-    assert facts.job.technique == candidate_named(technique).technique(architecture_of(spec))  # type: ignore[union-attr]
+    assert facts.job.technique == candidate_named(technique).technique(architecture_of(spec, {}))  # type: ignore[union-attr]
     assert status["technique"] == technique
     assert any(f"goal {goal}" in reason for reason in status["reasons"])
 
@@ -175,3 +175,38 @@ def test_less_memory_than_was_planned_is_told(
     told = [reason for reason in plan_status(facts, Landscape())["reasons"] if "compute.resources.memory" in reason]
     assert len(told) == 1
     assert told[0].startswith("compute.resources.memory is 2048Mi, below the ")
+
+
+def read_by_prepare(size: str = "phi-3-mini-4k-instruct") -> Body:
+    """A status as after prepare of a model by URI."""
+    return {"plan": {"technique": "LoRA", "pool": "any"}, "model": find_preset(size).architecture.wire()}
+
+
+def test_a_model_by_uri_is_sized_once_prepare_has_read_it(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> None:
+    """Until then a stage asks for a guess; then the training asks for what its model needs, and the claim stays."""
+    asked = {"model": {"uri": "hf://org/model"}, "technique": {"type": "LoRA"}, "training": SMALL_STEPS}
+    pools, nodes = (pool("any"),), (node(memory="1Ti"),)
+    before = decided(job(**asked), pools, nodes, images)
+    after = decided(job(status=read_by_prepare(), **asked), pools, nodes, images)
+    preset = decided(job(**{**asked, "model": MINI}), pools, nodes, images)
+    assert isinstance(before, Facts)
+    assert isinstance(after, Facts)
+    assert isinstance(preset, Facts)
+    assert before.sizing.peak_bytes is None
+    assert after.train_memory_bytes == preset.train_memory_bytes != before.train_memory_bytes
+    assert after.sizing.workspace_bytes == before.sizing.workspace_bytes
+
+
+def test_a_model_by_uri_that_turns_out_too_large_stops_before_its_training(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> None:
+    """The pool stays the planned one, and the obstacle says what the training asks and what its nodes have."""
+    body = job(model={"uri": "hf://org/model"}, technique={"type": "LoRA"}, status=read_by_prepare())
+    facts = decided(body, (pool("any"),), (node(memory="16Gi"),), images)
+    assert isinstance(facts, Facts)
+    assert facts.pool.name == "any"
+    assert facts.obstacle is not None
+    assert facts.obstacle.reason is Reason.NO_POOL_FITS
+    assert "its largest node has 8 CPU, 16384Mi memory" in facts.obstacle.message

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tunesmith_api.enums import Task
-from tunesmith_api.tasks import TASKS, ModelKind
+from tunesmith_api.enums import ModelKind, Task
+from tunesmith_api.tasks import TASKS
 from tunesmith_trainer.examples import (
     ASSISTANT,
     USER,

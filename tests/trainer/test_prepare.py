@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tunesmith_api import ExitCode, FailureCategory, Stage
+from tunesmith_api import ExitCode, FailureCategory, Stage, find_preset
 from tunesmith_api.enums import Metric, Task
 from tunesmith_trainer import making, parts, prepare
 from tunesmith_trainer.encode import EncodedRow
@@ -477,3 +477,15 @@ def test_rows_are_the_same_however_many_are_tokenised_at_once(job, run_here, mon
         files.append({file.name: file.read_bytes() for file in made})
     assert len(files[0]) == 6
     assert files[0] == files[1] == files[2]
+
+
+def test_the_numbers_of_a_model_by_uri_are_told(job, run_here):
+    """What the planner needs of it, as the catalog has it of a preset; of a preset nothing is told twice."""
+    named = job()
+    ended = run_here(PREPARE, named)
+    assert ended.code == 0, ended.message
+    assert ended.outcome.model is None
+    named["spec"]["model"] = {"uri": f"file://{MODELS / 'tiny-phi3'}"}
+    ended = run_here(PREPARE, named)
+    assert ended.code == 0, ended.message
+    assert ended.outcome.model == find_preset("tiny-phi3").architecture

@@ -3,9 +3,9 @@
 import pytest
 from seqeval.metrics import f1_score, precision_score, recall_score
 
-from tunesmith_api.enums import Metric, Task
+from tunesmith_api.enums import Metric, ModelKind, Task
 from tunesmith_api.metrics import measured
-from tunesmith_api.tasks import TASKS, ModelKind
+from tunesmith_api.tasks import TASKS
 from tunesmith_trainer.examples import TokenLabeled
 from tunesmith_trainer.instructions import Facts, Instruction, ask, compact, make_instruction
 from tunesmith_trainer.plots import plot_confusion

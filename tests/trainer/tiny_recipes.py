@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from tiny_models import FAMILIES, WORDS, make_tiny
 
-from tunesmith_api.enums import Task
+from tunesmith_api.enums import ModelKind, Task
 from tunesmith_api.finetunejob import GenerationSpec
-from tunesmith_api.tasks import ModelKind
 from tunesmith_trainer.classification import Classification
 from tunesmith_trainer.classification_rows import LabeledRow
 from tunesmith_trainer.completion import CompletionRecipe

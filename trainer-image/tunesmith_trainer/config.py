@@ -7,12 +7,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tunesmith_api import JobConfig, unsupported_job_fields
-from tunesmith_api.enums import DataFormat, TechniqueType
+from tunesmith_api.enums import DataFormat, ModelKind, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec
 from tunesmith_api.gated import evaluation_problems
 from tunesmith_api.misfits import refusals
 from tunesmith_api.resolve import uri_problems
-from tunesmith_api.tasks import ModelKind, format_problem
+from tunesmith_api.tasks import format_problem
 from tunesmith_api.techniques import with_learning_rate
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
 

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith_api.enums import ModelKind
 from tunesmith_api.finetunejob import FineTuneJobSpec
-from tunesmith_api.tasks import ModelKind, model_kind
+from tunesmith_api.tasks import model_kind
 from tunesmith_trainer import log
 from tunesmith_trainer.config import refuse_unmeasured_gates
 from tunesmith_trainer.examples import Example

@@ -8,13 +8,14 @@ from typing import Any
 from safetensors import safe_open
 
 from tunesmith_api import CatalogModel, JobConfig, UnknownPresetError, find_preset, load_catalog
+from tunesmith_api.enums import ModelKind
 from tunesmith_api.families import family_of, is_feedforward
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec
 from tunesmith_api.jobconfig import BUNDLED_MODELS_PATH, BUNDLED_MODELS_VARIABLE
 from tunesmith_api.misfits import refusals
 from tunesmith_api.parameters import Linear, Shapes
 from tunesmith_api.planner import DEFAULT_SEQUENCE_LENGTH
-from tunesmith_api.tasks import ENCODER_TYPES, ModelKind, model_kind
+from tunesmith_api.tasks import ENCODER_TYPES, model_kind
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
 from tunesmith_trainer.fetch import Input, locate_model
 from tunesmith_trainer.workspace import Workspace, read_json

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith_api import ExitCode, Failure, Stage, Termination, meaning_of
+from tunesmith_api import Architecture, ExitCode, Failure, Stage, Termination, meaning_of
 from tunesmith_api.finetunejob import ArtifactStatus, DatasetStatus, EvaluationStatus, Progress
 from tunesmith_api.jobconfig import TERMINATION_LOG_PATH, TERMINATION_LOG_VARIABLE
 from tunesmith_trainer import log
@@ -18,6 +18,7 @@ _MESSAGE_LIMIT = 2000
 class Outcome:
     """What is known so far; a stage fills in its part."""
 
+    model: Architecture | None = None
     dataset: DatasetStatus | None = None
     evaluation: EvaluationStatus | None = None
     progress: Progress | None = None
@@ -30,6 +31,7 @@ def termination_of(stage: Stage, exit_code: int, outcome: Outcome, message: str 
         stage=stage,
         exit_code=exit_code,
         failure=None if exit_code == ExitCode.DONE else _failure(exit_code, message),
+        model=outcome.model,
         dataset=outcome.dataset,
         evaluation=outcome.evaluation,
         progress=outcome.progress,

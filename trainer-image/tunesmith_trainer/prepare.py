@@ -4,9 +4,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tunesmith_api import JobConfig
+from tunesmith_api import Architecture, JobConfig
 from tunesmith_api.enums import DataFormat
 from tunesmith_api.finetunejob import DatasetStatus, FineTuneJobSpec
+from tunesmith_api.shapes import architecture_of
 from tunesmith_api.tasks import model_kind
 from tunesmith_trainer import log
 from tunesmith_trainer.config import lora_of, refuse_unmeasured_gates
@@ -48,6 +49,7 @@ def prepare(run: Run, outcome: Outcome) -> None:
     check_output(run.config)
     check_logins(run.config)
     files = locate_base_model(run.config, workspace)
+    outcome.model = _numbers(spec, files)
     check_technique(files, spec)
     refuse_unserved(spec, files.path)
     refuse_unmeasured_gates(spec, spec.dataset.format, model_kind(files.config))
@@ -86,6 +88,17 @@ def _instruction(job: Job, train: PartReport) -> Instruction | None:
     if train.format is DataFormat.PROMPT_COMPLETION:
         return None
     return job.instruction(train.labels, multiple=train.multiple_labels)
+
+
+def _numbers(spec: FineTuneJobSpec, files: ModelFiles) -> Architecture | None:
+    """What the planner needs of a model by URI; None for a preset, and where its config.json does not say it."""
+    if spec.model.preset is not None:
+        return None
+    try:
+        return architecture_of(files.config)
+    except ValueError as error:
+        log.warn("the model's size is not known", reason=str(error))
+        return None
 
 
 def _locate(config: JobConfig, workspace: Workspace) -> _Sources:

@@ -6,10 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tunesmith_api.enums import Task
+from tunesmith_api.enums import ModelKind, Task
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.support import NO_ENCODER_SERVER
-from tunesmith_api.tasks import ModelKind, model_kind
+from tunesmith_api.tasks import model_kind
 from tunesmith_trainer.classification_rows import LabeledRow, TextEncoder
 from tunesmith_trainer.encode import EncodedRow, make_encoder
 from tunesmith_trainer.encode_asked import make_asked_encoder

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith_api.catalog import Architecture
+from tunesmith_api.architecture import Architecture
 from tunesmith_api.enums import Goal, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, TechniqueSpec
 from tunesmith_api.planner.candidates import candidate_named

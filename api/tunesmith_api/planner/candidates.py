@@ -8,7 +8,7 @@ storage the nearest row stands for it, which `source` says.
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith_api.catalog import Architecture
+from tunesmith_api.architecture import Architecture
 from tunesmith_api.enums import Goal
 from tunesmith_api.finetunejob import LoraSpec, TechniqueSpec
 from tunesmith_api.shapes import widest_rank

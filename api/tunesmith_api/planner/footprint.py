@@ -8,7 +8,7 @@ what grows with tokens from what does not. They agree with that count to the byt
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tunesmith_api.catalog import Architecture
+from tunesmith_api.architecture import Architecture
 from tunesmith_api.enums import PeftMethod, TechniqueType
 from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_api.shapes import Linear, linears

@@ -1,6 +1,6 @@
 """What a job's spec means for the planner: its workload, its processes, and the memory of its stages. Pure."""
 
-from tunesmith_api.catalog import Architecture
+from tunesmith_api.architecture import Architecture
 from tunesmith_api.enums import DataFormat, ExportFormat, ExportPrecision, Precision, Strategy, Task
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner.memory import (

@@ -6,8 +6,8 @@
 
 from dataclasses import dataclass, fields
 
-from tunesmith_api.catalog import Architecture
-from tunesmith_api.enums import Offload
+from tunesmith_api.architecture import Architecture
+from tunesmith_api.enums import ModelKind, Offload
 from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_api.planner.footprint import extra_elements, footprint_of
 from tunesmith_api.planner.storage import storage_of
@@ -19,7 +19,6 @@ from tunesmith_api.shapes import (
     linears,
     query_width,
 )
-from tunesmith_api.tasks import ModelKind
 
 #: Python, torch, transformers, PEFT, bitsandbytes, DeepSpeed and what they load on first use (fitted: docs/planner.md).
 FRAMEWORK_BYTES = 1056 * 2**20

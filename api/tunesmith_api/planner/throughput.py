@@ -5,14 +5,13 @@ What is not known stays unknown: a pool without `teraflops` has no time, and wit
 
 from dataclasses import dataclass
 
-from tunesmith_api.catalog import Architecture
-from tunesmith_api.enums import PeftMethod, PoolClass, TechniqueType
+from tunesmith_api.architecture import Architecture
+from tunesmith_api.enums import ModelKind, PeftMethod, PoolClass, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec, TechniqueSpec
 from tunesmith_api.planner.footprint import footprint_of
 from tunesmith_api.planner.memory import Workload
 from tunesmith_api.planner.trained import trained_parameters
 from tunesmith_api.shapes import layers, linear_weights, query_width
-from tunesmith_api.tasks import ModelKind
 
 #: Share of a device's matrix arithmetic that a training step reaches. CPU: measured, see docs/planner.md. GPU: what
 #: large runs report (46 % of the peak for PaLM, Chowdhery et al. 2022, section 4.1) less the small batches of

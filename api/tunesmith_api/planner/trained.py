@@ -1,7 +1,7 @@
 """How many weights a technique trains on a model of the catalog. Pure arithmetic."""
 
 from tunesmith_api import parameters, techniques
-from tunesmith_api.catalog import Architecture
+from tunesmith_api.architecture import Architecture
 from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_api.parameters import Shapes
 from tunesmith_api.shapes import key_width, layers, linear_weights, linears

@@ -1,9 +1,9 @@
 """What is decided about a FineTuneJob before anything is spent: technique, pool, requests. Pure."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tunesmith_api import FineTuneJobSpec, Stage
+from tunesmith_api import Architecture, FineTuneJobSpec, Stage
 from tunesmith_api.enums import PoolClass, Strategy
 from tunesmith_api.finetunejob import PlanStatus
 from tunesmith_api.planner import MARGIN, DataSize, Settled, Spending, estimate_spending, settle
@@ -28,21 +28,27 @@ def decide(
     What was planned once stays, whatever happens to the pools: without its pool a job's running stage is followed to
     its end, and `Facts.obstacle` says why no other starts.
     """
-    made = body.get("status", {}).get("plan", {})
-    settled = settle(spec, architecture_of(spec), offers(spec, landscape), recorded=made.get("technique"))
+    status = body.get("status", {})
+    made, model = status.get("plan", {}), architecture_of(spec, status)
+    settled = settle(spec, model, offers(spec, landscape), recorded=made.get("technique"))
     job = resolve(spec, settled)
-    found = _planned_pool(made["pool"], landscape) if "pool" in made else _chosen_pool(job, settled, landscape)
+    wanted = _Wanted(job, model)
+    if "pool" in made:
+        found = _planned_pool(made["pool"], landscape, wanted if "model" in status else None)
+    else:
+        found = _chosen_pool(wanted, settled, landscape)
     obstacle = found if isinstance(found, Trouble) else None
     if obstacle is not None and "pool" not in made:
         return obstacle
     pool = Pool(made["pool"]) if isinstance(found, Trouble) else found
-    sizing = _sizing(job, pool)
+    sizing = wanted.sizing(pool)
     cpu, threads = train_cpu(spec, landscape.largest(pool), landscape.count(pool))
     memory = train_request(spec, sizing, device=False).memory_bytes
     return Facts(
         body=body,
         spec=spec,
         job=job,
+        model=model,
         technique_reasons=settled.reasons,
         technique=settled.name,
         pool=pool,
@@ -57,12 +63,32 @@ def decide(
     )
 
 
-def _chosen_pool(job: FineTuneJobSpec, settled: Settled, landscape: Landscape) -> Pool | Trouble:
+@dataclass(frozen=True)
+class _Wanted:
+    """A resolved job and its model's numbers, where they are known."""
+
+    job: FineTuneJobSpec
+    model: Architecture | None
+
+    def sizing(self, pool: Pool) -> Sizing:
+        """What the stages need on a pool."""
+        return size_job(self.job, self.model, on_device=has_own_memory(pool))
+
+    def need(self, pool: Pool) -> Demand:
+        """What the job asks of a pool."""
+        sizing = self.sizing(pool)
+        each = train_request(self.job, sizing, device=pool.device is not None)
+        on_device = int((sizing.peak_bytes or 0) * MARGIN) if has_own_memory(pool) else 0
+        return Demand(each, self.job.distribution.workers, side_request(sizing), on_device)
+
+
+def _chosen_pool(wanted: _Wanted, settled: Settled, landscape: Landscape) -> Pool | Trouble:
     """The pool that Auto chose its technique for where its nodes have all that is needed, else the first that has."""
-    wanted = None if job.compute.device_class is None else PoolClass(job.compute.device_class)
+    job = wanted.job
+    of_class = None if job.compute.device_class is None else PoolClass(job.compute.device_class)
 
     def choose_among(name: str | None) -> Pool | Trouble:
-        return choose(landscape, name, wanted, lambda pool: _need(job, pool))
+        return choose(landscape, name, of_class, wanted.need)
 
     if job.compute.pool is None and settled.pool is not None:
         found = choose_among(settled.pool)
@@ -71,21 +97,13 @@ def _chosen_pool(job: FineTuneJobSpec, settled: Settled, landscape: Landscape) -
     return choose_among(job.compute.pool)
 
 
-def _planned_pool(name: str, landscape: Landscape) -> Pool | Trouble:
+def _planned_pool(name: str, landscape: Landscape, wanted: _Wanted | None) -> Pool | Trouble:
+    """The pool of the plan; it must hold a job whose model's size was not known when it was planned."""
+    if wanted is not None:
+        return choose(landscape, name, None, wanted.need)
     if name == IMPLICIT_POOL and landscape.named(name) is None:
         return Pool(IMPLICIT_POOL)  # planned before somebody made the first pool
     return choose(replace(landscape, nodes=None), name, None, lambda _: Demand(Resources()))
-
-
-def _sizing(job: FineTuneJobSpec, pool: Pool) -> Sizing:
-    return size_job(job, architecture_of(job), on_device=has_own_memory(pool))
-
-
-def _need(job: FineTuneJobSpec, pool: Pool) -> Demand:
-    sizing = _sizing(job, pool)
-    each = train_request(job, sizing, device=pool.device is not None)
-    on_device = int((sizing.peak_bytes or 0) * MARGIN) if has_own_memory(pool) else 0
-    return Demand(each, job.distribution.workers, side_request(sizing), on_device)
 
 
 def resolve(spec: FineTuneJobSpec, settled: Settled) -> FineTuneJobSpec:
@@ -110,11 +128,11 @@ def plan_status(facts: Facts, landscape: Landscape) -> dict[str, Any]:
 
 def spending_of(facts: Facts) -> Spending:
     """Time and cost of the training, as far as pool, model and data tell."""
-    model, data = architecture_of(facts.spec), facts.body.get("status", {}).get("dataset", {})
-    if model is None:
+    data = facts.body.get("status", {}).get("dataset", {})
+    if facts.model is None:
         return Spending()
     size = DataSize(data.get("examples"), data.get("tokens"))
-    return estimate_spending(facts.job, model, offer_of(facts.pool, None), size)
+    return estimate_spending(facts.job, facts.model, offer_of(facts.pool, None), size)
 
 
 def _distribution_reason(facts: Facts) -> str:

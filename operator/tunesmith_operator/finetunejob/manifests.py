@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from tunesmith_api import FineTuneJobSpec, JobConfig, Stage
+from tunesmith_api import Architecture, FineTuneJobSpec, JobConfig, Stage
 from tunesmith_api.jobconfig import (
     CONFIG_PATH,
     PROGRESS_PORT,
@@ -42,6 +42,7 @@ class Facts:
         body: the FineTuneJob as the API server has it.
         spec: its spec.
         job: the spec with every Auto replaced: what the stages read.
+        model: the base model's numbers; None where they are not known yet.
         technique_reasons, technique: why the technique is what it is, and its name in the plan.
         pool: where the training runs.
         sizing: what the stages need.
@@ -55,6 +56,7 @@ class Facts:
     body: Body
     spec: FineTuneJobSpec
     job: FineTuneJobSpec
+    model: Architecture | None
     technique_reasons: tuple[str, ...]
     technique: str
     pool: Pool

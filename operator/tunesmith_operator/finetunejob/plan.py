@@ -83,8 +83,10 @@ def _note_plan(planning: Planning, facts: Facts) -> None:
 
 
 def _time_plan(planning: Planning, facts: Facts) -> None:
-    """Once prepare has counted the tokens a plan without a time gets one, where the pool says how fast it is."""
+    """Once prepare has read model and data a plan without memory or time gets them, as far as they are known."""
     made = planning.draft.status.get("plan", {})
+    if "memoryBytes" not in made and facts.sizing.peak_bytes is not None:
+        made["memoryBytes"] = facts.sizing.peak_bytes
     if "durationSeconds" in made or "dataset" not in planning.draft.status:
         return
     spent = spending_of(facts)

@@ -44,8 +44,8 @@ def size_job(spec: FineTuneJobSpec, model: Architecture | None, *, on_device: bo
     """The needs of a job; `on_device` says that the training's tensors lie in a device's own memory."""
     if model is None:
         reason = (
-            f"The model's size is not in the catalog: each stage asks for {UNKNOWN_BYTES // 2**30} GiB; "
-            "set compute.resources.memory and workspace.size if that does not fit."
+            "The model's size is known once prepare has read it: until then each stage asks for"
+            f" {UNKNOWN_BYTES // 2**30} GiB; set compute.resources.memory and workspace.size if that does not fit."
         )
         return Sizing(None, UNKNOWN_WORKSPACE_BYTES, dict.fromkeys(Stage, UNKNOWN_BYTES), (reason,))
     processes = spec.distribution.processes_per_worker
@@ -57,7 +57,10 @@ def size_job(spec: FineTuneJobSpec, model: Architecture | None, *, on_device: bo
         Stage.EXPORT: _with_margin(export_bytes(spec, model)),
     }
     peak = estimate.total if on_device else estimate.total * processes
-    return Sizing(peak, model.parameters * WORKSPACE_BYTES_PER_WEIGHT + WORKSPACE_SLACK_BYTES, memory)
+    claimed = model.parameters * WORKSPACE_BYTES_PER_WEIGHT + WORKSPACE_SLACK_BYTES
+    if spec.model.preset is None:
+        claimed = UNKNOWN_WORKSPACE_BYTES  # it was made before the size was known, and a claim does not shrink
+    return Sizing(peak, claimed, memory)
 
 
 def _with_margin(count: float) -> int:

@@ -119,6 +119,8 @@ class Draft:
     def record_success(self, stage: Stage, report: Termination) -> None:
         """Keep what a stage reported, and that it is done: from now on it does not run again."""
         self.record_evaluation(report, passed=True)
+        if report.model is not None:
+            self.status["model"] = report.model.wire()
         if report.dataset is not None:
             self.status["dataset"] = report.dataset.wire()
         if report.progress is not None:

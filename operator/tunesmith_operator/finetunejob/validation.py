@@ -1,5 +1,8 @@
 """What a FineTuneJob's spec can ask for that can never work: said before anything is created. Pure."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from tunesmith_api import Architecture, CatalogModel, FineTuneJobSpec, Reason, Scheme, find_preset, parse_uri
 from tunesmith_api.resolve import Objection, every_uri, objections
 
@@ -27,7 +30,9 @@ def model_of(spec: FineTuneJobSpec) -> CatalogModel | None:
     return find_preset(spec.model.preset) if spec.model.preset else None
 
 
-def architecture_of(spec: FineTuneJobSpec) -> Architecture | None:
-    """The numbers of the base model, where the catalog knows them."""
+def architecture_of(spec: FineTuneJobSpec, status: Mapping[str, Any]) -> Architecture | None:
+    """The numbers of the base model: the catalog's, or what prepare has read of a model by URI."""
     model = model_of(spec)
-    return model.architecture if model else None
+    if model is not None:
+        return model.architecture
+    return Architecture.model_validate(status["model"]) if "model" in status else None
