@@ -170,3 +170,17 @@ def test_a_higher_stage_never_needs_more(work: Workload, technique: TechniqueSpe
 def test_parts_are_never_negative(work: Workload, technique: TechniqueSpec) -> None:
     """Every part is an amount of memory."""
     assert all(amount >= 0 for amount in memory(technique, work).parts().values())
+
+
+def peft(method: str, **config: Any) -> TechniqueSpec:
+    """A technique of PEFT with options."""
+    return TechniqueSpec.model_validate({"type": "PEFT", "peft": {"method": method, "config": config}})
+
+
+def test_reflections_and_virtual_tokens_take_memory() -> None:
+    """HRA keeps a product of each weight per reflection, and virtual tokens are tokens of every row."""
+    few, many = (memory(peft("HRA", r=rank)).activations for rank in (8, 64))
+    assert many - few == 56 * linear_weights(PHI3_MINI) * 4
+    short = memory(peft("PromptTuning", num_virtual_tokens=16))
+    longer = memory(peft("PromptTuning", num_virtual_tokens=48), replace(WORK, sequence_length=32))
+    assert longer.activations == short.activations

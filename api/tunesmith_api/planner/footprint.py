@@ -11,24 +11,26 @@ from dataclasses import dataclass
 from tunesmith_api.architecture import Architecture
 from tunesmith_api.enums import PeftMethod, TechniqueType
 from tunesmith_api.finetunejob import TechniqueSpec
+from tunesmith_api.parameters import Options
 from tunesmith_api.shapes import Linear, linears
+from tunesmith_api.techniques import options_of
 
-_Sum = Callable[[tuple[Linear, ...]], int]
+_Sum = Callable[[tuple[Linear, ...], Options], int]
 
 
-def _nothing(_: tuple[Linear, ...]) -> int:
+def _nothing(_: tuple[Linear, ...], _options: Options) -> int:
     return 0
 
 
-def _outputs(modules: tuple[Linear, ...]) -> int:
+def _outputs(modules: tuple[Linear, ...], _: Options) -> int:
     return sum(one.outputs * one.count for one in modules)
 
 
-def _weights(modules: tuple[Linear, ...]) -> int:
+def _weights(modules: tuple[Linear, ...], _: Options) -> int:
     return sum(one.weights for one in modules)
 
 
-def _squares(modules: tuple[Linear, ...]) -> int:
+def _squares(modules: tuple[Linear, ...], _: Options) -> int:
     return sum(one.inputs**2 * one.count for one in modules)
 
 
@@ -49,11 +51,11 @@ class Footprint:
 
 _LORA = Footprint()
 _DELTA = Footprint(fixed=_weights)
-_DORA = Footprint(per_token=lambda modules: 2 * _outputs(modules), fixed=_squares)
+_DORA = Footprint(per_token=lambda modules, options: 2 * _outputs(modules, options), fixed=_squares)
 
 #: DoRA keeps each module's output with and without the update, and the identity that it multiplies the update with.
 #: QLoRA's outputs are fitted to measured peaks: PEFT copies each 4-bit layer's result before it adds the update.
-#: LoHa, LoKr and FourierFT build the whole update of each weight; HRA one such product per reflection (rank 8).
+#: LoHa, LoKr and FourierFT build the whole update of each weight; HRA one such product per reflection.
 FOOTPRINTS: dict[TechniqueType | PeftMethod, Footprint] = {
     TechniqueType.LORA: _LORA,
     TechniqueType.QLORA: Footprint(per_token=_outputs),
@@ -62,12 +64,12 @@ FOOTPRINTS: dict[TechniqueType | PeftMethod, Footprint] = {
     PeftMethod.IA3: Footprint(per_token=_outputs),
     PeftMethod.ADALORA: _LORA,
     PeftMethod.VERA: _LORA,
-    PeftMethod.OFT: Footprint(fixed=lambda modules: _weights(modules) // 3),
-    PeftMethod.BOFT: Footprint(per_token=_outputs, fixed=lambda modules: 3 * _weights(modules)),
+    PeftMethod.OFT: Footprint(fixed=lambda modules, options: _weights(modules, options) // 3),
+    PeftMethod.BOFT: Footprint(per_token=_outputs, fixed=lambda modules, options: 3 * _weights(modules, options)),
     PeftMethod.LOHA: _DELTA,
     PeftMethod.LOKR: _DELTA,
     PeftMethod.FOURIER_FT: _DELTA,
-    PeftMethod.HRA: Footprint(fixed=lambda modules: 9 * _weights(modules)),
+    PeftMethod.HRA: Footprint(fixed=lambda modules, options: (int(options["r"]) + 1) * _weights(modules, options)),
     PeftMethod.LAYER_NORM: Footprint(trains_base=True),
     PeftMethod.PREFIX_TUNING: _LORA,
     PeftMethod.PROMPT_TUNING: _LORA,
@@ -88,5 +90,5 @@ def footprint_of(technique: TechniqueSpec) -> Footprint:
 
 def extra_elements(technique: TechniqueSpec, model: Architecture) -> tuple[int, int]:
     """Elements per token and whatever the batch that a technique keeps beyond LoRA, all layers together."""
-    footprint, modules = footprint_of(technique), linears(model)
-    return footprint.per_token(modules), footprint.fixed(modules)
+    footprint, modules, options = footprint_of(technique), linears(model), options_of(technique)
+    return footprint.per_token(modules, options), footprint.fixed(modules, options)

@@ -4,7 +4,7 @@
 `python bench/planner.py`, whose table is in docs/planner.md.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from tunesmith_api.architecture import Architecture
 from tunesmith_api.enums import ModelKind, Offload
@@ -19,6 +19,7 @@ from tunesmith_api.shapes import (
     linears,
     query_width,
 )
+from tunesmith_api.techniques import options_of
 
 #: Python, torch, transformers, PEFT, bitsandbytes, DeepSpeed and what they load on first use (fitted: docs/planner.md).
 FRAMEWORK_BYTES = 1056 * 2**20
@@ -175,6 +176,8 @@ def estimate_memory(
     """
     shared = sharding or Sharding()
     states = _states(model, technique, shared)
+    virtual = int(options_of(technique).get("num_virtual_tokens", 0))  # each row has them before its own
+    work = replace(work, sequence_length=work.sequence_length + virtual)
     on_device, host = _place(states, shared, device=device)
     return MemoryEstimate(
         weights=on_device.weights + _gathered(model, shared),
