@@ -1,25 +1,19 @@
 """Layers that a checkpoint has no weights for are trained and saved whole, as a task's head is."""
 
-import sys
-from pathlib import Path
-
 import peft
 import pytest
 import torch
+from technique_runs import base_of, spec_of
+from tiny_models import WIDTH, WORDS
 from transformers import BertConfig, BertForMaskedLM
 
-from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_trainer.adapters import Adaptation, adapt
 from tunesmith_trainer.classification import Classification
 from tunesmith_trainer.encoder_model import Reading
 from tunesmith_trainer.encoder_recipe import EncoderRecipe
 from tunesmith_trainer.tuned import load_tuned, save_tuned
 
-sys.path.insert(0, str(Path(__file__).parent))
-from tiny_models import WIDTH, WORDS
-
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
-LORA = TechniqueSpec.model_validate({"type": "LoRA"})
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +31,11 @@ def recipe(folder, seed):
     return EncoderRecipe(folder, seed, [], Classification(("a", "b", "c"), multiple=False), Reading(0, segments=True))
 
 
-def test_a_pooler_that_is_new_is_trained_and_saved(masked, tmp_path):
-    """The adapter alone, on a base whose new layers began otherwise, says the same."""
-    tuned = adapt(recipe(masked, 1).load_base(), Adaptation(LORA, task="SEQ_CLS")).eval()
+@pytest.mark.parametrize("name", ["LoRA", "QLoRA"])
+def test_a_pooler_that_is_new_is_trained_and_saved(name, masked, tmp_path):
+    """The adapter alone, on a base whose new layers began otherwise, says the same; it is never stored in few bits."""
+    asked = spec_of(name)
+    tuned = adapt(base_of(recipe(masked, 1), asked), Adaptation(asked, task="SEQ_CLS")).eval()
     trained = [name for name, weight in tuned.named_parameters() if weight.requires_grad]
     assert any("pooler" in name for name in trained)
     with torch.no_grad():
@@ -47,7 +43,7 @@ def test_a_pooler_that_is_new_is_trained_and_saved(masked, tmp_path):
             if weight.requires_grad:
                 weight.add_(0.01)
     save_tuned(tuned, tmp_path)
-    loaded = load_tuned(recipe(masked, 2).load_base(), tmp_path)
+    loaded = load_tuned(base_of(recipe(masked, 2), asked), tmp_path)
     assert isinstance(loaded, peft.PeftModel)
     batch = {"input_ids": torch.arange(5, 15).reshape(2, 5), "attention_mask": torch.ones(2, 5, dtype=torch.long)}
     with torch.no_grad():

@@ -15,8 +15,8 @@ from tunesmith_api.families import HEADS
 from tunesmith_api.finetunejob import QuantizationSpec
 
 _TYPES = {Quantization.NF4: "nf4", Quantization.FP4: "fp4"}
-#: Layers that keep full precision: the language model's head, and a task's own.
-_KEPT = ("lm_head", "pooler", *sorted(HEADS))
+#: Layers that keep full precision, as patterns from the start of a name: the language model's head, and a task's own.
+_KEPT = ("lm_head", r".*\.pooler", *sorted(HEADS))
 
 
 def quantization_config(asked: QuantizationSpec, precision: Precision) -> BitsAndBytesConfig:
