@@ -83,11 +83,23 @@ class OnnxModel:
         return values["logits"], past
 
 
+#: Rows of logits that are in double precision at the same time.
+_ROWS_AT_ONCE = 64
+
+
 def log_sum_exp(scores: Floats) -> npt.NDArray[np.float64]:
-    """log(sum(exp(scores))) over the last axis, in double precision, without overflow."""
-    top = scores.max(axis=-1, keepdims=True).astype(np.float64)
-    total: npt.NDArray[np.float64] = np.log(np.exp(scores - top).sum(axis=-1)) + top[..., 0]
-    return total
+    """log(sum(exp(scores))) over the last axis, in double precision, without overflow.
+
+    A few rows at a time: the logits of a whole batch in double precision would be most of the evaluation's memory.
+    """
+    flat = scores.reshape(-1, scores.shape[-1])
+    top = flat.max(axis=-1).astype(np.float64)
+    total = np.empty_like(top)
+    for start in range(0, len(flat), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        total[rows] = np.log(np.exp(flat[rows] - top[rows, None]).sum(axis=-1)) + top[rows]
+    shaped: npt.NDArray[np.float64] = total.reshape(scores.shape[:-1])
+    return shaped
 
 
 def _pad(rows: Sequence[Sequence[int]], fill: int = 0) -> tuple[Integers, Integers]:
