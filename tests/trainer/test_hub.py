@@ -163,12 +163,17 @@ def from_hub(job, model="hf://acme/tiny", data="hf://datasets/acme/rows"):
     return config
 
 
+def with_token(config, folder, token):
+    """The job with a secret for its model."""
+    folder.mkdir()
+    (folder / "token").write_text(f"{token}\n")
+    config["spec"]["model"]["secretRef"] = {"name": "hub"}
+    return config | {"secrets": {"hub": str(folder)}}
+
+
 def test_model_and_data_come_from_the_hub(hub, prepare, job, tmp_path):
     """Weights, tokenizer and the training split are fetched with the secret's token; pickles are not."""
-    (tmp_path / "secret").mkdir()
-    (tmp_path / "secret" / "token").write_text("hf_secret\n")
-    config = from_hub(job) | {"secrets": {"hub": str(tmp_path / "secret")}}
-    config["spec"]["model"]["secretRef"] = {"name": "hub"}
+    config = with_token(from_hub(job), tmp_path / "secret", "hf_secret")
     code, termination = prepare(config)
     assert code == 0, termination
     assert termination.dataset.examples == 2
@@ -176,6 +181,44 @@ def test_model_and_data_come_from_the_hub(hub, prepare, job, tmp_path):
     assert (fetched / "model.safetensors").read_bytes() == (MODEL / "model.safetensors").read_bytes()
     assert not (fetched / "pytorch_model.bin").exists()
     assert set(hub.tokens) == {"Bearer hf_secret", None}
+
+
+@pytest.fixture
+def gated(hub):
+    """A model that a token opens, whose tag v1 has a licence of its own."""
+    files = hub.repositories["acme/tiny"].commits[COMMIT]
+    commits = {COMMIT: {**files, "LICENSE": b"new"}, OLD_COMMIT: {**files, "LICENSE": b"old"}}
+    hub.repositories["acme/gated"] = Repository(commits, {"main": COMMIT, "v1": OLD_COMMIT}, "hf_secret")
+
+
+@pytest.mark.parametrize(("revision", "licence"), [("", "new"), ("@v1", "old"), (f"@{OLD_COMMIT}", "old")])
+def test_a_gated_model_comes_in_the_revision_that_is_asked_for(gated, prepare, job, tmp_path, revision, licence):
+    """A branch, a tag or a commit, with the token that the hub demands for each file."""
+    config = with_token(from_hub(job, model=f"hf://acme/gated{revision}"), tmp_path / "secret", "hf_secret")
+    code, termination = prepare(config)
+    assert code == 0, termination
+    assert (Path(config["workspace"]) / "model" / "LICENSE").read_text() == licence
+
+
+@pytest.mark.parametrize(
+    ("revision", "token", "message"),
+    [
+        ("", "", "Cannot access gated repo .*; a private or gated repository needs secretRef with the key token"),
+        (
+            "",
+            "hf_other",
+            "Cannot access gated repo .*; if it is private or gated, the token of secretRef does not open",
+        ),
+        ("@v9", "hf_secret", "Revision Not Found .*v9"),
+    ],
+)
+def test_a_gated_model_that_is_not_opened_ends_with_66(gated, prepare, job, tmp_path, revision, token, message):
+    """The message says whether a token is missing or wrong, or that there is no such revision; never the token."""
+    config = from_hub(job, model=f"hf://acme/gated{revision}")
+    code, termination = prepare(with_token(config, tmp_path / "secret", token) if token else config)
+    assert code == ExitCode.INPUT_NOT_FOUND, termination
+    assert re.search(f"acme/gated: {message}", termination.failure.message)
+    assert not (token and token in termination.failure.message)
 
 
 def test_a_branch_that_moved_between_two_runs_leaves_nothing_behind(hub, prepare, job):

@@ -27,7 +27,12 @@ from tunesmith_trainer.transfer import require_space
 from tunesmith_trainer.workspace import file_digest
 
 DATASETS = "datasets"
-_HINT = "; a private or gated repository needs secretRef with the key token"
+#: What may be wrong where there is a token or none.
+_HINTS = {
+    False: "a private or gated repository needs secretRef with the key token",
+    True: "if it is private or gated, the token of secretRef does not open it",
+}
+_STATUS_LINE = re.compile(r"\d{3} Client Error\.")
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")
 MODEL_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "LICENSE*")
 DATA_PATTERNS = tuple(f"*{suffix}{gzip}" for kind in KINDS.values() for suffix in kind.suffixes for gzip in ("", ".gz"))
@@ -99,7 +104,7 @@ def _errors(label: str, token: str | None) -> Iterator[None]:
     try:
         yield
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError) as error:
-        raise InputNotFoundError(f"{label}: {_first_line(error)}{'' if token else _HINT}") from error
+        raise InputNotFoundError(f"{label}: {_first_line(error)}; {_HINTS[bool(token)]}") from error
     except (HfHubHTTPError, DryRunError, LocalEntryNotFoundError, httpx2.TransportError, OSError) as error:
         if isinstance(error, HfHubHTTPError) and _is_refusal(error.response.status_code):
             raise InputNotFoundError(f"{label}: {_first_line(error)}") from error
@@ -147,4 +152,6 @@ def _is_refusal(status: int) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line that says something: the client's own begins with a line that only has the status."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not _STATUS_LINE.match(line)]
+    return lines[0].strip() if lines else type(error).__name__
