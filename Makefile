@@ -48,7 +48,7 @@ test-extended: venv ## The long tail: every way to distribute, each as real proc
 	$(VENV)/bin/pytest -m "extended and not gpu"
 
 test-unit: venv ## Tests that need no cluster
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n auto --maxprocesses 4 --dist loadgroup -m "not apiserver and not e2e and not gpu and not extended"
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n auto --maxprocesses 4 --dist loadscope --durations 15 -m "not apiserver and not e2e and not gpu and not extended"
 
 test-apiserver: venv ## Tests against a real etcd and API server with kwok nodes
 	$(VENV)/bin/pytest -m "apiserver and not e2e and not extended"

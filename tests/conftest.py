@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from cluster import layout
 
@@ -19,10 +21,22 @@ CLUSTER = [sys.executable, str(Path(__file__).parents[1] / "e2e" / "cluster")]
 TOGETHER = {"test_train.py": "tuned", "test_export.py": "tuned"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module in one process when several run side by side (pytest-xdist)."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, str(item.path))))
+class ModuleScheduling(LoadScopeScheduling):
+    """Keeps the tests of a module in one process when several run side by side.
+
+    Of pytest-xdist's own ways `loadgroup` marks a test by a suffix of its id, which pytest 9.2 does not keep, and
+    `loadfile` cannot join two modules.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return TOGETHER.get(Path(module).name, module)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ModuleScheduling:
+    """Share out the tests by modules, whatever `--dist` says."""
+    return ModuleScheduling(config, log)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tunesmith_api import FineTuneJob
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.scenario_page import scenario_page
 from tunesmith_api.scenario_results import ScenarioResults, measured_scenarios
-from tunesmith_api.scenarios import SCENARIOS, YES_BELOW, Approach, Measure, Scenario, adapted
+from tunesmith_api.scenarios import SCENARIOS, YES_BELOW, Approach, Measure, Proof, Scenario, adapted
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = [proof.example for scenario in SCENARIOS for proof in scenario.proofs]
@@ -61,6 +61,15 @@ def test_a_goal_that_disagrees_with_its_claim_says_so(ratio: float, cell: str) -
 def test_the_committed_page_is_the_generated_one() -> None:
     """docs/scenarios.md is what the results beside it give."""
     assert (REPOSITORY / "docs" / "scenarios.md").read_text() == scenario_page(measured_scenarios())
+
+
+@pytest.mark.parametrize(
+    "proof", [proof for scenario in SCENARIOS for proof in scenario.proofs], ids=lambda one: one.example
+)
+def test_every_claim_of_a_task_was_measured_and_holds(proof: Proof) -> None:
+    """What the page claims of a task is a committed measurement; `tests/trainer/test_matrix.py` measures it anew."""
+    results = measured_scenarios()
+    assert {approach: results.serves_task(proof, approach) for approach in Approach} == dict.fromkeys(Approach, True)
 
 
 @pytest.mark.parametrize("scenario", [scenario for scenario in SCENARIOS if scenario.goal])

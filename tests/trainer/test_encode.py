@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_api.enums import Metric, Task
+from tunesmith_api.enums import Task
 from tunesmith_trainer.encode import IGNORED, make_encoder
 from tunesmith_trainer.errors import BadConfigError
 from tunesmith_trainer.examples import Conversation, PlainText, Turn
@@ -70,7 +70,7 @@ def test_an_answer_that_calls_a_tool_is_scored_as_it_is_written(tokenizer, opene
     ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([talk])
     assert learnt(tokenizer, row) == f"{said}on<|end|>"
     answers = [tokenizer.decode(row.input_ids[row.prompt_tokens :], skip_special_tokens=True), ""]
-    scores = [free_text([answer], [row.reference])[Metric.EXACT_MATCH] for answer in answers]
+    scores = [free_text([answer], [row.reference]).scores.exact_match for answer in answers]
     assert scores == [1, 0]
 
 

@@ -1,6 +1,8 @@
 """The planner's memory against training processes on this machine; `bench/planner.py` has many more configurations."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,32 @@ from tunesmith_api.planner import Workload, estimate_memory
 
 pytestmark = pytest.mark.torch
 
+#: Resident memory after the imports on the machine that the planner's constants were fitted on (docs/planner.md).
+LIBRARIES_WHERE_FITTED = 912 * 2**20
+IMPORTS = "import resource, tunesmith_trainer.train; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+
+
+@pytest.fixture(scope="module")
+def libraries() -> int:
+    """Resident memory of a process that has imported the train stage and done nothing else, in bytes."""
+    done = subprocess.run([sys.executable, "-c", IMPORTS], check=True, stdout=subprocess.PIPE, text=True)
+    return int(done.stdout.split()[-1])
+
 
 @pytest.mark.parametrize(
     ("technique", "batch"), [({"type": "LoRA", "lora": {"rank": 16, "alpha": 32}}, 64), ({"type": "Full"}, 8)]
 )
 def test_the_estimate_is_near_the_measured_peak(
-    job: Callable[..., dict[str, Any]], run_stage: Callable[..., Any], technique: dict[str, Any], batch: int
+    job: Callable[..., dict[str, Any]],
+    run_stage: Callable[..., Any],
+    libraries: int,
+    technique: dict[str, Any],
+    batch: int,
 ) -> None:
-    """At most 5 % below the peak of the process, so that a pod with the planned memory lives, and 15 % above."""
+    """At most 5 % below the peak of the process, so that a pod with the planned memory lives, and 15 % above.
+
+    How much of the libraries' files is resident differs by machine, kernel and file system, and is counted as here.
+    """
     training = {"batchSize": batch, "maxSteps": 3, "precision": "FP32"}
     config = job(training=training, evaluation={"generation": {"maxSamples": 0}})
     config["spec"]["technique"] = technique
@@ -33,4 +53,5 @@ def test_the_estimate_is_near_the_measured_peak(
     spec = FineTuneJobSpec.model_validate(config["spec"])
     work = Workload(batch, longest, labelled_share=0.5)
     estimated = estimate_memory(find_preset("tiny-phi3").architecture, spec.technique, work).total
+    estimated += libraries - LIBRARIES_WHERE_FITTED
     assert 0.95 * measured <= estimated <= 1.15 * measured

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tunesmith_api import ExitCode, FailureCategory, Stage, find_preset
-from tunesmith_api.enums import Metric, Task
+from tunesmith_api.enums import Task
 from tunesmith_trainer import making, parts, prepare
 from tunesmith_trainer.encode import EncodedRow
 from tunesmith_trainer.encoded import read_encoded
@@ -232,7 +232,7 @@ def test_raw_prompts_have_no_instruction(job, run_here, write_rows, row, templat
     assert run_here(PREPARE, config).code == 0
     found = read_prepared(Workspace(Path(config["workspace"]))).instruction
     assert found is None if template is None else template in found.template
-    assert judge_of(Task.QUESTION_ANSWERING, found)(["hello"], ['["hello"]'])[Metric.EXACT_MATCH] == 1
+    assert judge_of(Task.QUESTION_ANSWERING, found)(["hello"], ['["hello"]']).scores.exact_match == 1
 
 
 def test_a_gate_on_exact_match_needs_answers(job, run_here, write_rows):
