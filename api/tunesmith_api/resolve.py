@@ -27,7 +27,7 @@ from tunesmith_api.planner import (
 )
 from tunesmith_api.support import unsupported_job_fields
 from tunesmith_api.tasks import foreign_columns, format_problem
-from tunesmith_api.techniques import with_learning_rate
+from tunesmith_api.techniques import virtual_tokens, with_learning_rate
 from tunesmith_api.uri import UriError, parse_uri, require_output
 
 #: The field that is written to.
@@ -199,11 +199,13 @@ def misfits(spec: FineTuneJobSpec, model: CatalogModel) -> list[str]:
         found.append(f"spec.task: {model.name} is not made for {spec.task}; use one of {tasks}")
     found += refusals(spec, model.architecture.kind, shapes_of(model.architecture))
     found += evaluation_problems(spec, model.architecture.kind)
-    context = model.architecture.max_position_embeddings
+    virtual = virtual_tokens(spec.technique)
+    room = model.architecture.max_position_embeddings - virtual
     length = spec.training.max_sequence_length
-    if length is not None and length > context:
+    if length is not None and length > room:
+        less = f" less {virtual} virtual tokens" if virtual else ""
         found.append(
-            f"spec.training.maxSequenceLength: {length} is above the context of {model.name}; use at most {context}"
+            f"spec.training.maxSequenceLength: {length} is above the context of {model.name}{less}; use at most {room}"
         )
     return found
 

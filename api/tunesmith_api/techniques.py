@@ -388,6 +388,11 @@ def options_of(asked: TechniqueSpec) -> dict[str, Any]:
     return {"r": (asked.lora or LoraSpec()).rank}
 
 
+def virtual_tokens(asked: TechniqueSpec) -> int:
+    """Tokens that a technique puts before every row, and that count towards the model's context."""
+    return int(options_of(asked).get("num_virtual_tokens", 0))
+
+
 def trained_parameters(asked: TechniqueSpec, shapes: Shapes) -> int:
     """The weights that a technique trains, without a task's own head."""
     return technique_of(asked).count(options_of(asked), shapes)

@@ -36,6 +36,15 @@ def test_every_goal_has_a_technique(goal: Goal) -> None:
     assert f"goal {goal}" in found.reasons[0]
 
 
+def test_virtual_tokens_take_their_part_of_the_context() -> None:
+    """A row of the whole context leaves no room for them; by default rows are so much shorter."""
+    tuned = {"technique": {"type": "PEFT", "peft": {"method": "PromptTuning"}}, "export": {"format": "Adapter"}}
+    fields = {**tuned, "model": {"preset": "tiny-phi3"}}
+    with pytest.raises(UnresolvableError, match=r"512 is above the context of tiny-phi3 less 20 .* use at most 492"):
+        resolve(spec(**fields, training={"maxSequenceLength": 512}))
+    assert "at batch 8 and 492 tokens" in resolve(spec(**fields)).reasons[-1]
+
+
 def test_goals_order_the_trained_weights() -> None:
     """Fewest parameters trains less than lowest cost, which trains less than balanced: the higher rank, as it fits."""
 

@@ -10,6 +10,7 @@ import torch
 
 from tunesmith_api.enums import ExportPrecision
 from tunesmith_api.finetunejob import Parity
+from tunesmith_api.techniques import virtual_tokens
 from tunesmith_trainer.builder import build_onnx
 from tunesmith_trainer.encode import EncodedRow
 from tunesmith_trainer.encoded import read_encoded
@@ -111,12 +112,13 @@ def make_recipe(run: Run, prepared: Prepared) -> CompletionRecipe:
     """The recipe of a job on its prepared rows."""
     tokenizer = load_tokenizer(prepared.model_path)
     config = read_json(prepared.model_path / "config.json") or {}
+    context = int(config.get("max_position_embeddings", prepared.sequence_length))
     evaluator = Evaluator(
         rows=read_encoded(run.workspace.evaluation_rows, EncodedRow),
         tokenizer=tokenizer,
         generation=run.config.spec.evaluation.generation,
         stop_ids=frozenset({int(tokenizer.convert_tokens_to_ids(prepared.stop_token)), int(tokenizer.eos_token_id)}),
-        context=int(config.get("max_position_embeddings", prepared.sequence_length)),
+        context=context - virtual_tokens(run.config.spec.technique),
         judge=judge_of(run.config.spec.task, prepared.instruction),
     )
     return CompletionRecipe(run.config.name, prepared.model_path, evaluator, prepared.instruction)

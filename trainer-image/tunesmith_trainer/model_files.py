@@ -16,6 +16,7 @@ from tunesmith_api.misfits import refusals
 from tunesmith_api.parameters import Linear, Shapes
 from tunesmith_api.planner import DEFAULT_SEQUENCE_LENGTH
 from tunesmith_api.tasks import ENCODER_TYPES, model_kind
+from tunesmith_api.techniques import virtual_tokens
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
 from tunesmith_trainer.fetch import Input, locate_model
 from tunesmith_trainer.workspace import Workspace, read_json
@@ -192,14 +193,20 @@ def _first(config: dict[str, Any], names: tuple[str, ...]) -> int:
     return next((int(config[name]) for name in names if config.get(name)), 0)
 
 
-def sequence_length(files: ModelFiles, asked: int | None) -> int:
+def sequence_length(files: ModelFiles, spec: FineTuneJobSpec) -> int:
     """The longest row in tokens: what the job asks, at most the model's context; 2048 or the context by default.
 
+    Virtual tokens, which stand before every row, take their part of the context.
+
     Raises:
-        BadConfigError: the job asks for more than the model's context.
+        BadConfigError: the job asks for more than there is room for.
     """
-    if asked is not None and asked > files.context:
+    asked, virtual = spec.training.max_sequence_length, virtual_tokens(spec.technique)
+    room = files.context - virtual
+    if asked is not None and asked > room:
+        less = f" less {virtual} virtual tokens" if virtual else ""
         raise BadConfigError(
-            f"spec.training.maxSequenceLength: {asked} is above the model's context of {files.context} tokens"
+            f"spec.training.maxSequenceLength: {asked} is above the model's context of {files.context} tokens{less};"
+            f" use at most {room}"
         )
-    return asked or min(files.context, DEFAULT_SEQUENCE_LENGTH)
+    return asked or min(room, DEFAULT_SEQUENCE_LENGTH)

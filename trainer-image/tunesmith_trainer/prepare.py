@@ -53,7 +53,7 @@ def prepare(run: Run, outcome: Outcome) -> None:
     check_technique(files, spec)
     refuse_unserved(spec, files.path)
     refuse_unmeasured_gates(spec, spec.dataset.format, model_kind(files.config))
-    limit = sequence_length(files, spec.training.max_sequence_length)
+    limit = sequence_length(files, spec)
     sources = _locate(run.config, workspace)
     key = _key(spec, files, sources, limit)
     done = _completed(workspace, key)

@@ -13,11 +13,13 @@ from tunesmith_api.planner.memory import (
     estimate_export_memory,
     estimate_memory,
 )
+from tunesmith_api.techniques import virtual_tokens
 
 
 def sequence_length(spec: FineTuneJobSpec, model: Architecture) -> int:
     """The longest row in tokens that the job trains on."""
-    return min(spec.training.max_sequence_length or DEFAULT_SEQUENCE_LENGTH, model.max_position_embeddings)
+    room = model.max_position_embeddings - virtual_tokens(spec.technique)
+    return min(spec.training.max_sequence_length or DEFAULT_SEQUENCE_LENGTH, room)
 
 
 def workload_of(spec: FineTuneJobSpec, model: Architecture, *, autocast: bool) -> Workload:

@@ -19,7 +19,7 @@ from tunesmith_api.shapes import (
     linears,
     query_width,
 )
-from tunesmith_api.techniques import options_of
+from tunesmith_api.techniques import virtual_tokens
 
 #: Python, torch, transformers, PEFT, bitsandbytes, DeepSpeed and what they load on first use (fitted: docs/planner.md).
 FRAMEWORK_BYTES = 1056 * 2**20
@@ -176,8 +176,7 @@ def estimate_memory(
     """
     shared = sharding or Sharding()
     states = _states(model, technique, shared)
-    virtual = int(options_of(technique).get("num_virtual_tokens", 0))  # each row has them before its own
-    work = replace(work, sequence_length=work.sequence_length + virtual)
+    work = replace(work, sequence_length=work.sequence_length + virtual_tokens(technique))
     on_device, host = _place(states, shared, device=device)
     return MemoryEstimate(
         weights=on_device.weights + _gathered(model, shared),

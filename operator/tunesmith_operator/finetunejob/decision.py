@@ -40,7 +40,7 @@ def decide(
     obstacle = found if isinstance(found, Trouble) else None
     if obstacle is not None and "pool" not in made:
         return obstacle
-    pool = Pool(made["pool"]) if isinstance(found, Trouble) else found
+    pool = found if isinstance(found, Pool) else landscape.named(made["pool"]) or Pool(made["pool"])
     sizing = wanted.sizing(pool)
     cpu, threads = train_cpu(spec, landscape.largest(pool), landscape.count(pool))
     memory = train_request(spec, sizing, device=False).memory_bytes
