@@ -8,6 +8,7 @@ import yaml
 
 from tunesmith_api import FineTuneJob
 from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.planner.evidence import MEASURES
 from tunesmith_api.scenario_page import scenario_page
 from tunesmith_api.scenario_results import ScenarioResults, measured_scenarios
 from tunesmith_api.scenarios import SCENARIOS, YES_BELOW, Approach, Measure, Proof, Scenario, adapted
@@ -72,9 +73,11 @@ def test_every_claim_of_a_task_was_measured_and_holds(proof: Proof) -> None:
     assert {approach: results.serves_task(proof, approach) for approach in Approach} == dict.fromkeys(Approach, True)
 
 
-@pytest.mark.parametrize("scenario", [scenario for scenario in SCENARIOS if scenario.goal])
+@pytest.mark.parametrize("scenario", [scenario for scenario in SCENARIOS if scenario.goal], ids=lambda one: one.goal)
 def test_every_goal_has_a_job(scenario: Scenario) -> None:
-    """The example of a goal's row keeps the contract."""
+    """The example of a goal's row keeps the contract, and asks for that goal; pooled memory is ZeRO's stage 3."""
     job = yaml.safe_load((REPOSITORY / "examples" / scenario.example).read_text())
-
-    assert FineTuneJob.model_validate(job).spec.model is not None
+    spec = FineTuneJob.model_validate(job).spec
+    asked = {measure: goal for goal, measure in MEASURES.items()}.get(scenario.goal) if scenario.goal else None
+    assert spec.technique.goal is asked
+    assert (spec.distribution.zero_stage == 3) == (scenario.goal is Measure.POOLED_MEMORY)
