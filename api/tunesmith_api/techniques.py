@@ -389,8 +389,15 @@ def options_of(asked: TechniqueSpec) -> dict[str, Any]:
 
 
 def virtual_tokens(asked: TechniqueSpec) -> int:
-    """Tokens that a technique puts before every row, and that count towards the model's context."""
-    return int(options_of(asked).get("num_virtual_tokens", 0))
+    """Tokens that a technique puts before every row, and that count towards the model's context.
+
+    Options that are wrong, which `misfits` refuses, do not matter here.
+    """
+    option = technique_of(asked).options.get("num_virtual_tokens") if asked.peft is not None else None
+    if asked.peft is None or option is None:
+        return 0
+    said = asked.peft.config.get("num_virtual_tokens", option.default)
+    return int(said) if isinstance(said, int | float) else 0
 
 
 def trained_parameters(asked: TechniqueSpec, shapes: Shapes) -> int:
