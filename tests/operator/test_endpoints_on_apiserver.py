@@ -105,6 +105,7 @@ def test_servers_are_restored_and_scaled(rig: Rig) -> None:
     _until(rig, "scaled", lambda spec: "7" in spec["template"]["spec"]["containers"][0]["args"], "the new flag")
     assert _deployment(rig, "scaled")["spec"]["replicas"] == 2
     rig.api.kubectl("scale", "deployment", "scaled-server", "-n", NAMESPACE, "--replicas=4")
+    wait(lambda: rig.status("scaled", kind="mep").get("replicas") == 4, "the operator to see four servers")
     rig.patch("mep", "scaled", {"spec": {"runtime": {"maxQueue": 9}}})
     _until(rig, "scaled", lambda spec: "9" in spec["template"]["spec"]["containers"][0]["args"], "the next flag")
     assert _deployment(rig, "scaled")["spec"]["replicas"] == 4
