@@ -164,12 +164,14 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--example", action="append", default=[], choices=proofs())
     parser.add_argument("--approach", action="append", default=[], type=Approach, choices=list(Approach))
-    parser.add_argument("--no-goals", action="store_true")
+    parser.add_argument("--no-goals", action="store_true", help="measure the tasks only")
+    parser.add_argument("--only-goals", action="store_true", help="measure the goals only")
     arguments = parser.parse_args()
     console = Console()
     results = json.loads(RESULTS.read_text())
     missed = []
-    for proof, approach in cells(arguments.example, arguments.approach or list(Approach)):
+    tasks = [] if arguments.only_goals else cells(arguments.example, arguments.approach or list(Approach))
+    for proof, approach in tasks:
         cell = task_cell(proof, approach)
         results["tasks"].setdefault(proof.example, {})[approach] = cell.model_dump()
         verdict = "better" if cell.better(proof.metric) else "NOT BETTER"
