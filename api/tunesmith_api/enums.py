@@ -175,6 +175,11 @@ class PoolClass(StrEnum):
     GPU = "GPU"
     FPGA = "FPGA"
 
+    @property
+    def trains_on_device(self) -> bool:
+        """Whether the training's tensors lie in a device's own memory: PyTorch does not train on FPGAs."""
+        return self is PoolClass.GPU
+
 
 class ProviderPolicy(StrEnum):
     """Require: fail when an execution provider is missing. Prefer: serve on what is there and say so in the status."""

@@ -119,8 +119,10 @@ def _distribution(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
         why = "does not train, or was not tried, in parts"
         yield f"spec.distribution.zeroStage: {row.name} {why}; use zeroStage 2, LoRA or Full"
     if spec.training.gradient_checkpointing and spec.distribution.zero_stage == 3:
-        why = "layers that are worked out again wait for weights that stage 3 has given back"
-        yield f"spec.training.gradientCheckpointing: with zeroStage 3 {why}; use zeroStage 2, or leave it out"
+        yield (
+            "spec.training.gradientCheckpointing: with zeroStage 3 it was not tried enough;"
+            " use zeroStage 2, or leave it out"
+        )
 
 
 def _early_stopping(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from encoder_corpus import pairs
+from tiny_training import save
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch.nn import functional
 from transformers import (
@@ -111,16 +112,6 @@ def train(name: str, model: Any, tokenizer: PreTrainedTokenizerFast, steps: int)
         schedule.step()
         if step % 100 == 0:
             LOG.info("%s: step %d of %d: loss %.3f, masked tokens found %.3f", name, step, steps, loss.item(), found)
-
-
-def save(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write both, readable by everyone: safetensors creates files that only the owner can read."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    config = folder / "tokenizer_config.json"  # a class name which runtimes older than transformers 5 know as well
-    config.write_text(config.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
-    for path in folder.iterdir():
-        path.chmod(0o644)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from seq2seq_corpus import pairs
+from tiny_training import save, train
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -93,19 +94,11 @@ def batch_of(tokenizer, rows):
     return {**batch, "labels": batch["input_ids"].masked_fill(~learnt, -100)}
 
 
-def train(model, tokenizer):
-    """Adam with a linear decay; returns the last loss."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=STEPS, pct_start=0.1)
+def batches(tokenizer):
+    """A batch for each step."""
     rows = pairs(SEED + 1, dialect=False)
     for _ in range(STEPS):
-        loss = model(**batch_of(tokenizer, list(islice(rows, BATCH)))).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-    return loss.item()
+        yield batch_of(tokenizer, list(islice(rows, BATCH)))
 
 
 def main():
@@ -113,14 +106,9 @@ def main():
     tokenizer = train_tokenizer()
     torch.manual_seed(SEED)
     model = new_model(tokenizer)
-    print(f"{len(tokenizer)} tokens, {model.num_parameters():,} parameters, loss {train(model, tokenizer):.4f}")  # noqa: T201
-    folder = HERE / "tiny-llama"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    config = folder / "tokenizer_config.json"  # a class name which runtimes older than transformers 5 know as well
-    config.write_text(config.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
-    for path in folder.iterdir():
-        path.chmod(0o644)
+    loss = train(model, batches(tokenizer), STEPS, PEAK_RATE)
+    print(f"{len(tokenizer)} tokens, {model.num_parameters():,} parameters, loss {loss:.4f}")  # noqa: T201
+    save(model, tokenizer, HERE / "tiny-llama")
 
 
 if __name__ == "__main__":

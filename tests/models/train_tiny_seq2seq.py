@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from seq2seq_corpus import pairs
+from tiny_training import train
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
@@ -84,19 +85,11 @@ def batch_of(tokenizer, rows):
     }
 
 
-def train(model, tokenizer):
-    """Adam with a linear decay; returns the last loss."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=STEPS, pct_start=0.1)
+def batches(tokenizer):
+    """A batch for each step."""
     rows = pairs(SEED + 1, dialect=False)
     for _ in range(STEPS):
-        loss = model(**batch_of(tokenizer, list(islice(rows, BATCH)))).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-    return loss.item()
+        yield batch_of(tokenizer, list(islice(rows, BATCH)))
 
 
 def main():
@@ -105,7 +98,7 @@ def main():
     for name, make in (("tiny-t5", tiny_t5), ("tiny-marian", tiny_marian)):
         torch.manual_seed(SEED)
         model = make(len(tokenizer))
-        print(name, "loss", train(model, tokenizer))  # noqa: T201 - a script
+        print(name, "loss", train(model, batches(tokenizer), STEPS, PEAK_RATE))  # noqa: T201 - a script
         model.save_pretrained(HERE / name)
         tokenizer.save_pretrained(HERE / name)
         settings = HERE / name / "tokenizer_config.json"

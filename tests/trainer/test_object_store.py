@@ -402,13 +402,18 @@ def test_a_file_that_differs_from_the_manifest_is_refused(
         fetch_objects(s3.remote("team/changed"), tmp_path / "back", ("*",))
 
 
+def publish_large(folder: Path, config: Any) -> None:
+    """Publish a folder whose large file is the last one."""
+    (folder / "z.bin").write_bytes(LARGE)
+    (folder / "model.onnx.data").write_bytes(b"small")
+    publish_output(config, folder)
+
+
 def test_two_published_versions_are_not_mixed(
     s3: Server, line: Cutter, output: Any, folder: Path, tmp_path: Path
 ) -> None:
     """Another upload came between two runs: neither its manifest's files nor surplus ones are of the first upload."""
-    (folder / "z.bin").write_bytes(LARGE)
-    (folder / "model.onnx.data").write_bytes(b"small")
-    publish_output(output(s3, "team/mix"), folder)
+    publish_large(folder, output(s3, "team/mix"))
     interrupt(line, s3, "team/mix", tmp_path / "in")
     assert (tmp_path / "in" / "a.json").is_file()
     (folder / "a.json").unlink()
@@ -422,9 +427,7 @@ def test_a_file_that_was_spoiled_between_two_runs_is_fetched_again(
     s3: Server, line: Cutter, output: Any, folder: Path, tmp_path: Path
 ) -> None:
     """A file that is there is held against the manifest's digest, as one that is fetched."""
-    (folder / "z.bin").write_bytes(LARGE)
-    (folder / "model.onnx.data").write_bytes(b"small")
-    publish_output(output(s3, "team/spoiled"), folder)
+    publish_large(folder, output(s3, "team/spoiled"))
     interrupt(line, s3, "team/spoiled", tmp_path / "in")
     (tmp_path / "in" / "a.json").write_bytes(bytes(10))
     fetch_objects(s3.remote("team/spoiled"), tmp_path / "in", ("*",))

@@ -40,11 +40,6 @@ class PoolOffer:
     price_per_hour: float | None = None
     teraflops: float | None = None
 
-    @property
-    def trains_on_device(self) -> bool:
-        """Whether the training's tensors lie in a device's own memory: PyTorch does not train on FPGAs."""
-        return self.device_class is PoolClass.GPU
-
 
 @dataclass(frozen=True)
 class DataSize:
@@ -137,7 +132,7 @@ def _row(
     goal: Goal,
 ) -> Row:
     technique = job.technique
-    on_device = pool.trains_on_device
+    on_device = pool.device_class.trains_on_device
     memory = estimate_job(job, model, device=on_device)
     host = memory.host if on_device else memory.total * job.distribution.processes_per_worker
     device = memory.total if on_device else 0
@@ -170,7 +165,7 @@ def estimate_spending(job: FineTuneJobSpec, model: Architecture, pool: PoolOffer
         device_class=pool.device_class,
         price_per_hour=pool.price_per_hour,
         nodes=workers,
-        engines=workers * (job.distribution.processes_per_worker if pool.trains_on_device else 1),
+        engines=workers * (job.distribution.processes_per_worker if pool.device_class.trains_on_device else 1),
     )
 
 

@@ -11,7 +11,7 @@ from tunesmith_api.quantity import format_bytes
 from tunesmith_api.resolve import planned
 from tunesmith_operator.finetunejob.manifests import Facts
 from tunesmith_operator.finetunejob.mounts import mounts_of
-from tunesmith_operator.finetunejob.offers import has_own_memory, offer_of, offers
+from tunesmith_operator.finetunejob.offers import offer_of, offers
 from tunesmith_operator.finetunejob.sizing import Sizing, side_request, size_job, train_cpu, train_request
 from tunesmith_operator.finetunejob.validation import architecture_of
 from tunesmith_operator.kinds import Body
@@ -72,13 +72,13 @@ class _Wanted:
 
     def sizing(self, pool: Pool) -> Sizing:
         """What the stages need on a pool."""
-        return size_job(self.job, self.model, on_device=has_own_memory(pool))
+        return size_job(self.job, self.model, on_device=pool.spec.device_class.trains_on_device)
 
     def need(self, pool: Pool) -> Demand:
         """What the job asks of a pool."""
         sizing = self.sizing(pool)
         each = train_request(self.job, sizing, device=pool.device is not None)
-        on_device = int((sizing.peak_bytes or 0) * MARGIN) if has_own_memory(pool) else 0
+        on_device = int((sizing.peak_bytes or 0) * MARGIN) if pool.spec.device_class.trains_on_device else 0
         return Demand(each, self.job.distribution.workers, side_request(sizing), on_device)
 
 

@@ -1,14 +1,8 @@
 """What each pool has for a job's planner: the largest node, the device, the price. Pure."""
 
 from tunesmith_api import FineTuneJobSpec
-from tunesmith_api.enums import PoolClass
 from tunesmith_api.planner import PoolOffer
 from tunesmith_operator.pools import Landscape, Pool, Resources
-
-
-def has_own_memory(pool: Pool) -> bool:
-    """Whether the training's tensors lie in a device's own memory: PyTorch does not train on FPGAs."""
-    return pool.spec.device_class is PoolClass.GPU
 
 
 def offers(spec: FineTuneJobSpec, landscape: Landscape) -> tuple[PoolOffer, ...]:
