@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from cluster import layout
+from cluster import daemon, layout
 
 CLUSTER = [sys.executable, str(Path(__file__).parents[1] / "e2e" / "cluster")]
 
@@ -60,6 +61,15 @@ class ApiServer:
     def restart(self) -> None:
         """Kills the API server, starts it again, and waits until it is ready."""
         run_cluster("restart-apiserver", "--name", self.name)
+
+    def crash(self) -> None:
+        """Kills every process of the control plane, as the end of the machine would."""
+        for process in daemon.recorded(self.kubeconfig.parent):
+            os.kill(process.pid, signal.SIGKILL)
+
+    def up(self) -> None:
+        """Starts what does not run."""
+        run_cluster("up", "--name", self.name, "--control-plane-only")
 
 
 def run_cluster(*arguments: str) -> str:

@@ -84,7 +84,12 @@ def up(options: argparse.Namespace) -> None:
         tools.build(only_control_plane=not cluster.has_node, quiet=True)
     cluster.save()
     pki.ensure(cluster)
+    died = daemon.forget_dead(cluster.root)
+    if died:
+        print(f"cluster {cluster.name}: starting again what had died: {', '.join(died)}", file=sys.stderr)
     begun = _ensure_node(cluster) if cluster.has_node else control_plane.ensure(cluster)
+    if kwok.NAME in died:
+        kwok.ensure(cluster)
     state = f"ready after {time.monotonic() - begin:.1f} s" if begun else "already running"
     print(f"cluster {cluster.name}: {state}")
     print(f"export KUBECONFIG={cluster.kubeconfig} PATH={layout.bin_dir()}:$PATH")

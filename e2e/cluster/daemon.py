@@ -50,6 +50,14 @@ def find(root: Path, name: str) -> Daemon | None:
     return next((daemon for daemon in recorded(root) if daemon.name == name), None)
 
 
+def forget_dead(root: Path) -> list[str]:
+    """Drops the records of processes that have died, as after a restart of the machine; returns their names."""
+    dead = [daemon.name for daemon in recorded(root) if not daemon.alive]
+    for name in dead:
+        (root / "run" / f"{name}.json").unlink()
+    return dead
+
+
 def ensure(root: Path, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> bool:
     """Starts `argv` unless it already runs; says whether it had to. Its output goes to log/NAME.log."""
     found = find(root, name)

@@ -5,6 +5,8 @@ from cluster.addons import MANIFESTS
 from cluster.errors import ClusterError
 from cluster.layout import Cluster
 
+NAME = "kwok"
+
 
 def ensure(cluster: Cluster) -> bool:
     """Starts kwok unless it runs; says whether it had to.
@@ -26,4 +28,4 @@ def ensure(cluster: Cluster) -> bool:
         f"--server-address=127.0.0.1:{cluster.kwok_port}",
         "--node-lease-duration-seconds=40",
     ]
-    return daemon.ensure(cluster.root, "kwok", argv)
+    return daemon.ensure(cluster.root, NAME, argv)

@@ -65,3 +65,13 @@ def test_objects_survive_a_restart_of_the_api_server(apiserver):
     apiserver.kubectl("create", "configmap", "survivor", "--from-literal=key=value")
     apiserver.restart()
     assert apiserver.kubectl("get", "configmap", "survivor", "-o", "jsonpath={.data.key}") == "value"
+
+
+def test_everything_starts_again_after_a_crash(apiserver, make_node):
+    """A restarted machine has records of dead processes: `up` starts them all, kwok too, with the old objects."""
+    apiserver.kubectl("create", "configmap", "crashed", "--from-literal=key=value")
+    apiserver.crash()
+    apiserver.up()
+    assert apiserver.kubectl("get", "configmap", "crashed", "-o", "jsonpath={.data.key}") == "value"
+    make_node("after-crash")
+    apiserver.kubectl("wait", "--for=condition=Ready", "node/after-crash", "--timeout=60s")

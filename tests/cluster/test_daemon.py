@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import time
 
 import pytest
 
@@ -44,6 +45,18 @@ def test_a_later_process_with_the_same_pid_is_not_ours(tmp_path):
     assert not reused.alive
     assert started.alive
     daemon.stop(tmp_path, started)
+
+
+def test_what_died_is_forgotten_and_what_runs_is_not(sleeper):
+    """After a restart of the machine, waiting for a new process does not trip over the records of the old ones."""
+    root, started = sleeper
+    unlucky = daemon.start(root, "unlucky", DIE, {})
+    while unlucky.alive:
+        time.sleep(0.01)
+    assert daemon.forget_dead(root) == ["unlucky"]
+    assert list(daemon.recorded(root)) == [started]
+    answers = iter([False, True])
+    daemon.wait_until("the second answer", lambda: next(answers), root)
 
 
 def test_waiting_ends_early_with_the_log_of_what_died(tmp_path):
