@@ -270,7 +270,7 @@ class DistributionSpec(Model):
     )
 
     strategy: Strategy = Strategy.AUTO
-    """How the processes share the training; Auto means None for one and DDP for several."""
+    """How the processes share the training; Auto is None for one, DDP for several, ZeRO where that does not fit."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Number of training pods."""
     processes_per_worker: Annotated[int, Field(ge=1, le=64)] = 1
@@ -512,6 +512,8 @@ class PlanStatus(Model):
 
     technique: Identifier | None = None
     """The technique that runs."""
+    sharing: Identifier | None = None
+    """How the training processes share the model: None, DDP, or ZeRO with its stage, as in ZeRO-3."""
     pool: Identifier | None = None
     """The pool that trains."""
     workers: int | None = None

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from tunesmith_api.architecture import Architecture
 from tunesmith_api.catalog import CatalogModel, UnknownPresetError, find_preset
 from tunesmith_api.conditions import Reason
-from tunesmith_api.enums import Strategy
-from tunesmith_api.finetunejob import DistributionSpec, FineTuneJobSpec, SecretReference, TechniqueSpec
+from tunesmith_api.finetunejob import FineTuneJobSpec, SecretReference
 from tunesmith_api.gated import evaluation_problems
 from tunesmith_api.misfits import refusals
 from tunesmith_api.planner import (
@@ -164,20 +163,13 @@ def resolve(
     model = find_preset(spec.model.preset) if spec.model.preset is not None else None
     numbers = model.architecture if model else architecture
     settled = settle(spec, numbers, pools, data=data)
-    return _estimated(planned(spec, settled.technique), settled, model, numbers)
+    return _estimated(planned(spec, settled), settled, model, numbers)
 
 
-def planned(spec: FineTuneJobSpec, technique: TechniqueSpec) -> FineTuneJobSpec:
-    """The spec with a settled technique and its learning rate, and with Auto replaced in the distribution."""
-    spec = with_learning_rate(spec.model_copy(update={"technique": technique}))
-    distribution = spec.distribution.model_copy(update={"strategy": _strategy(spec.distribution)})
-    return spec.model_copy(update={"distribution": distribution})
-
-
-def _strategy(asked: DistributionSpec) -> Strategy:
-    if asked.strategy is not Strategy.AUTO:
-        return asked.strategy
-    return Strategy.NONE if asked.workers * asked.processes_per_worker == 1 else Strategy.DDP
+def planned(spec: FineTuneJobSpec, settled: Settled) -> FineTuneJobSpec:
+    """The spec with its technique, its distribution and the technique's learning rate settled."""
+    update = {"technique": settled.technique, "distribution": settled.distribution}
+    return with_learning_rate(spec.model_copy(update=update))
 
 
 def uri_problems(spec: FineTuneJobSpec) -> list[str]:

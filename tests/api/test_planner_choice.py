@@ -7,9 +7,9 @@ import pytest
 
 from tunesmith_api.catalog import find_preset
 from tunesmith_api.enums import Goal, PoolClass
-from tunesmith_api.finetunejob import FineTuneJobSpec
+from tunesmith_api.finetunejob import FineTuneJobSpec, PlanStatus
 from tunesmith_api.misfits import refusals
-from tunesmith_api.planner import DataSize, PoolOffer, choose_row, settle, table
+from tunesmith_api.planner import DataSize, PoolOffer, choose_row, settle, share_name, table
 from tunesmith_api.planner.candidates import CANDIDATES
 from tunesmith_api.planner.choice import Row, candidates_for
 from tunesmith_api.planner.evidence import Evidence, approach_of, evidence
@@ -149,7 +149,58 @@ def test_what_is_offered_passes_the_checks(fields: dict[str, Any]) -> None:
 
 def test_a_recorded_choice_stays() -> None:
     """What an earlier plan chose is kept whatever the pools have become."""
-    assert settle(spec(), MINI, (PoolOffer("tiny", host_bytes=GIB),), recorded="rsLoRA-r64").name == "rsLoRA-r64"
+    tiny, pair = (PoolOffer("tiny", host_bytes=GIB),), {"workers": 2}
+    recorded = PlanStatus(technique="rsLoRA-r64", sharing="ZeRO-2")
+    found = settle(spec(distribution=pair), MINI, tiny, recorded=recorded)
+    assert found.name == "rsLoRA-r64"
+    assert share_name(found.distribution) == "ZeRO-2"
+    before_sharing = PlanStatus(technique="LoRA")
+    assert share_name(settle(spec(distribution=pair), MINI, tiny, recorded=before_sharing).distribution) == "DDP"
+
+
+def pool_of(gib: float) -> PoolOffer:
+    """GPUs with so much memory each."""
+    return PoolOffer(f"gpu-{gib:g}", PoolClass.GPU, 512 * GIB, int(gib * GIB))
+
+
+@pytest.mark.parametrize(
+    ("technique", "gib", "name", "sharing"),
+    [
+        ({"type": "Auto"}, 80, "rsLoRA-r64", "DDP"),
+        ({"type": "Full"}, 60, "Full", "ZeRO-2"),
+        ({"type": "Full"}, 45, "Full", "ZeRO-3"),
+        ({"type": "LoRA"}, 80, "LoRA", "DDP"),
+        ({"type": "LoRA"}, 30, "LoRA", "ZeRO-3"),
+        ({"type": "Auto"}, 30, "rsLoRA-r64", "ZeRO-3"),
+        ({"type": "PEFT", "peft": {"method": "AdaLoRA"}}, 30, "AdaLoRA", "DDP"),  # reads whole weights
+    ],
+)
+def test_processes_share_no_more_than_they_must(technique: dict[str, Any], gib: float, name: str, sharing: str) -> None:
+    """Strategy Auto is DDP where the model fits each process, else the least ZeRO stage that fits, and says why."""
+    job = spec(technique=technique, distribution={"workers": 4}, training={"batchSize": 1, "maxSteps": 100})
+    found = settle(job, MINI, (pool_of(gib),))
+    assert (found.name, share_name(found.distribution)) == (name, sharing)
+    told = [reason for reason in found.reasons if reason.startswith("Distribution ")]
+    assert [("share" in reason, "GiB each instead of" in reason) for reason in told] == (
+        [] if name == "AdaLoRA" else [(sharing != "DDP", sharing != "DDP")]
+    )
+
+
+def test_the_pool_that_needs_least_sharing_is_preferred() -> None:
+    """A pool whose devices hold the whole model goes before one that needs ZeRO; a named strategy stays."""
+    pair = {"workers": 4}
+    found = settle(spec(technique={"type": "LoRA"}, distribution=pair), MINI, (pool_of(30), pool_of(80)))
+    assert (found.pool, share_name(found.distribution)) == ("gpu-80", "DDP")
+    asked = {"strategy": "DeepSpeed", "zeroStage": 1, **pair}
+    kept = settle(spec(technique={"type": "LoRA"}, distribution=asked), MINI, (pool_of(80),))
+    assert (kept.pool, share_name(kept.distribution)) == (None, "ZeRO-1")
+
+
+@pytest.mark.parametrize("goal", list(Goal))
+def test_one_process_shares_nothing(goal: Goal) -> None:
+    """Strategy Auto of one process is None, whatever fits and whatever the goal."""
+    found = settle(spec(technique={"type": "Auto", "goal": goal}), MINI, (pool_of(1), pool_of(80)))
+    assert share_name(found.distribution) == "None"
 
 
 @pytest.mark.parametrize("goal", list(Goal))

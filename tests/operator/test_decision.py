@@ -210,3 +210,29 @@ def test_a_model_by_uri_that_turns_out_too_large_stops_before_its_training(
     assert facts.obstacle is not None
     assert facts.obstacle.reason is Reason.NO_POOL_FITS
     assert "its largest node has 8 CPU, 16384Mi memory" in facts.obstacle.message
+
+
+def test_a_model_by_uri_is_planned_anew_once_prepare_has_read_it(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> None:
+    """What was chosen in the dark is chosen again among all pools, as of a preset; a plan with a size stays."""
+    nodes = (
+        node("small", memory="16Gi", labels={"size": "small"}),
+        node("large", memory="1Ti", labels={"size": "large"}),
+    )
+    pools = tuple(pool(name, nodeSelector={"size": name}) for name in ("small", "large"))
+    asked = {"model": {"uri": "hf://org/model"}, "training": SMALL_STEPS}
+    status = read_by_prepare()
+    status["plan"]["pool"] = "small"
+    facts = decided(job(status=status, **asked), pools, nodes, images)
+    preset = decided(job(**{**asked, "model": MINI}), pools, nodes, images)
+    assert isinstance(facts, Facts)
+    assert isinstance(preset, Facts)
+    assert facts.anew
+    assert facts.obstacle is None
+    assert (facts.pool.name, facts.technique) == ("large", preset.technique) == (preset.pool.name, "rsLoRA-r64")
+    status["plan"]["memoryBytes"] = 1
+    later = decided(job(status=status, **asked), pools, nodes, images)
+    assert isinstance(later, Facts)
+    assert not later.anew
+    assert (later.pool.name, later.technique) == ("small", "LoRA")

@@ -1,6 +1,7 @@
 """The plan of a FineTuneJob: stages in sequence, nothing lost, nothing twice."""
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_world import World, report
+from plan_world import DATASET, World, report
 
 from tunesmith_api import Stage
+from tunesmith_api.catalog import find_preset
 from tunesmith_operator.errors import InvalidError, NameConflictError, RefusedError
 from tunesmith_operator.finetunejob.plan import plan
 from tunesmith_operator.finetunejob.planning import Observed
@@ -518,7 +520,34 @@ def test_a_model_that_no_node_can_export_is_not_planned(world: WorldMaker, node:
     assert one.started == ["prepare"]
 
 
-@pytest.mark.parametrize("other", ["bot-train", "bot-prepare", "bot-workspace", "bot-config", "bot-server", "b"])
+def test_a_model_by_uri_gets_its_plan_before_the_training(world: WorldMaker, node: NodeMaker, pool: PoolMaker) -> None:
+    """Prepare runs in the dark; then technique, pool and memory are planned, also on a pool that is made meanwhile."""
+    one = world(model={"uri": "hf://org/model"}, training={"batchSize": 1, "maxSequenceLength": 512})
+    one.landscape = Landscape((pool("small"),), (node(memory="16Gi"),))
+    one.settle()
+    assert one.status["plan"]["technique"] == "LoRA"
+    assert "memoryBytes" not in one.status["plan"]
+    numbers = find_preset("phi-3-mini-4k-instruct").architecture.wire()
+    one.end(0, json.dumps({"stage": "prepare", "exitCode": 0, "dataset": DATASET, "model": numbers}))
+    one.settle()
+    assert one.condition("Stalled")["reason"] == "NoPoolFits"
+    assert one.started == ["prepare"]
+    one.landscape = Landscape((pool("small"), pool("large")), (node(memory="16Gi"), node("more", memory="1Ti")))
+    one.settle()
+    assert one.started == ["prepare", "train"]
+    plan = one.status["plan"]
+    assert plan["technique"] == "rsLoRA-r64"
+    assert plan["memoryBytes"] > 2**30
+    assert not [reason for reason in plan["reasons"] if "not known yet" in reason]
+    [config] = [child for name, child in one.children.items() if name.kind == "ConfigMap"]
+    assert json.loads(config["data"]["job.json"])["spec"]["technique"]["lora"]["rankStabilized"] is True
+    volumes = one.job()["spec"]["template"]["spec"]["volumes"]
+    assert config["metadata"]["name"] in [volume["configMap"]["name"] for volume in volumes if "configMap" in volume]
+
+
+@pytest.mark.parametrize(
+    "other", ["bot-train", "bot-config-unsized", "bot-prepare", "bot-workspace", "bot-config", "bot-server", "b"]
+)
 def test_two_jobs_never_share_a_child(world: WorldMaker, other: str) -> None:
     """Jobs of any two names, also of those that look like another's children, have no child in common."""
     made: list[set[ChildName]] = []

@@ -16,6 +16,7 @@ from tunesmith_api.planner.memory import (
     estimate_export_memory,
     estimate_memory,
 )
+from tunesmith_api.planner.sharing import share_name
 from tunesmith_api.planner.throughput import Spending, spending
 from tunesmith_api.planner.trained import shapes_of, trained_parameters
 from tunesmith_api.shapes import linear_widths, lora_parameters, widest_rank
@@ -47,6 +48,7 @@ __all__ = [
     "settle",
     "shapes_of",
     "sharding_of",
+    "share_name",
     "spending",
     "table",
     "trained_parameters",

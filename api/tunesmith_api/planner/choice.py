@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tunesmith_api.architecture import Architecture
-from tunesmith_api.enums import Goal, PoolClass, TechniqueType
-from tunesmith_api.finetunejob import FineTuneJobSpec, TechniqueSpec
+from tunesmith_api.enums import Goal, PoolClass, Strategy, TechniqueType
+from tunesmith_api.finetunejob import DistributionSpec, FineTuneJobSpec, TechniqueSpec
 from tunesmith_api.misfits import refusals
 from tunesmith_api.planner.candidates import CANDIDATES, Candidate
 from tunesmith_api.planner.evidence import Evidence, approach_of, evidence
 from tunesmith_api.planner.job import estimate_job, export_bytes, workload_of
 from tunesmith_api.planner.memory import MemoryEstimate
+from tunesmith_api.planner.sharing import distributions_for, effort, shared_parts
 from tunesmith_api.planner.throughput import Spending, spending, training_tokens
 from tunesmith_api.planner.trained import shapes_of, trained_parameters
 from tunesmith_api.support import unsupported_job_fields
@@ -51,11 +52,12 @@ class DataSize:
 
 @dataclass(frozen=True)
 class Row:
-    """One technique on one pool.
+    """One technique on one pool, by one way to share the model.
 
     Attributes:
         name: the candidate's name, or the technique's that was asked for.
         technique: its spec.
+        distribution: how the processes share the model; not Auto.
         quality: accuracy in PEFT's benchmark; None for a technique that was asked for.
         balanced: place in the order of goal Balanced.
         pool: where.
@@ -70,6 +72,7 @@ class Row:
 
     name: str
     technique: TechniqueSpec
+    distribution: DistributionSpec
     quality: float | None
     balanced: int
     pool: PoolOffer
@@ -113,13 +116,20 @@ def _can_run(spec: FineTuneJobSpec, technique: TechniqueSpec, model: Architectur
 def table(
     spec: FineTuneJobSpec, model: Architecture, pools: Sequence[PoolOffer], data: DataSize | None = None
 ) -> list[Row]:
-    """Every technique of the job on every pool."""
+    """Every technique of the job on every pool, where the strategy is Auto by every way to share the model."""
     goal = spec.technique.goal or Goal.BALANCED
     return [
-        _row(candidate, spec.model_copy(update={"technique": technique}), model, pool, data or DataSize(), goal=goal)
+        _row(candidate, job, model, pool, data or DataSize(), goal=goal)
         for candidate, technique in candidates_for(spec, model)
+        for job in _shared(spec.model_copy(update={"technique": technique}), model)
         for pool in pools
     ]
+
+
+def _shared(job: FineTuneJobSpec, model: Architecture) -> list[FineTuneJobSpec]:
+    """The job by each way to share its model that its technique and its other fields allow; the first always is."""
+    first, *others = [job.model_copy(update={"distribution": one}) for one in distributions_for(job.distribution)]
+    return [first, *(one for one in others if not (unsupported_job_fields(one) or refusals(one, model.kind)))]
 
 
 def _row(
@@ -140,6 +150,7 @@ def _row(
     return Row(
         name=candidate.name if candidate else str(technique.peft.method if technique.peft else technique.type),
         technique=technique,
+        distribution=job.distribution,
         quality=candidate.quality if candidate else None,
         balanced=candidate.balanced if candidate else 0,
         pool=pool,
@@ -194,13 +205,17 @@ def _cheapness(row: Row) -> tuple[float, ...]:
         _rough(pool.price_per_hour),
         float(pool.device_class is not PoolClass.CPU),
         _rough(spent.seconds),
+        effort(row.distribution),
         _rough(row.memory.total),
     )
 
 
 #: What each goal puts first; what comes later decides between equals.
 ORDERS: dict[Goal, tuple[_Key, str]] = {
-    Goal.BALANCED: (lambda row: (row.balanced, *_cheapness(row)), "the best known trade of quality, time and memory"),
+    Goal.BALANCED: (
+        lambda row: (effort(row.distribution), row.balanced, *_cheapness(row)),
+        "the best known trade of quality, time and memory",
+    ),
     Goal.LOWEST_COST: (lambda row: (*_cheapness(row), row.trained), "the lowest cost"),
     Goal.LOWEST_MEMORY: (lambda row: (row.memory.total, *_cheapness(row)), "the least memory"),
     Goal.FEWEST_PARAMETERS: (lambda row: (row.trained, *_cheapness(row)), "the fewest trained weights"),
@@ -228,7 +243,33 @@ def choose_row(rows: Iterable[Row], goal: Goal) -> Choice | None:
         reasons.append(f"Without quantisation nothing fits: LoRA needs {_least(every)}.")
     if len({row.pool.name for row in every}) > 1:
         reasons.append(_why_pool(chosen, every))
-    return Choice(chosen, tuple(reasons))
+    return Choice(chosen, (*reasons, *sharing_reasons(chosen, every)))
+
+
+def choose_sharing(rows: Iterable[Row]) -> Row:
+    """The row that shares least among those that fit, CPU before devices, then by price; else what needs least."""
+
+    def order(row: Row) -> tuple[float, ...]:
+        price = _rough(row.pool.price_per_hour)
+        return (effort(row.distribution), float(row.pool.device_class is not PoolClass.CPU), price)
+
+    every = list(rows)
+    fitting = [row for row in every if row.fits is not False]
+    return min(fitting, key=order) if fitting else min(every, key=lambda row: row.memory.total)
+
+
+def sharing_reasons(chosen: Row, rows: Iterable[Row]) -> list[str]:
+    """Why the processes share the model as they do, where Auto had the choice; nothing where it had none."""
+    ways = [row for row in rows if (row.name, row.pool) == (chosen.name, chosen.pool)]
+    distribution, processes = chosen.distribution, chosen.distribution.processes
+    if len(ways) == 1:
+        return []
+    if distribution.strategy is Strategy.DDP:
+        return [f"Distribution DDP: each of {processes} processes holds the whole model, which fits."]
+    whole = next(row for row in ways if row.distribution.strategy is Strategy.DDP).memory.total / GIB
+    needed = f"{chosen.memory.total / GIB:.1f} GiB each instead of {whole:.1f} GiB"
+    what = f"{processes} processes share {shared_parts(distribution)}"
+    return [f"Distribution DeepSpeed with zeroStage {distribution.zero_stage}: {what}, {needed}."]
 
 
 def _why(row: Row, goal: Goal, what: str, count: int) -> str:
@@ -251,8 +292,12 @@ def _least(rows: list[Row]) -> str:
     return "more than any pool has" if least is None else f"{least.memory.total / GIB:.1f} GiB on {least.pool.name}"
 
 
+def _same_way(one: Row, other: Row) -> bool:
+    return (one.name, one.distribution) == (other.name, other.distribution)
+
+
 def _why_pool(chosen: Row, rows: list[Row]) -> str:
-    too_small = sorted({row.pool.name for row in rows if row.name == chosen.name and row.fits is False})
+    too_small = sorted({row.pool.name for row in rows if _same_way(row, chosen) and row.fits is False})
     price = chosen.pool.price_per_hour
     cost = chosen.spending.cost
     parts = [f"Pool {chosen.pool.name} ({chosen.pool.device_class})"]

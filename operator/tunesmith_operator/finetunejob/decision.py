@@ -6,7 +6,7 @@ from typing import Any
 from tunesmith_api import Architecture, FineTuneJobSpec, Stage
 from tunesmith_api.enums import PoolClass, Strategy
 from tunesmith_api.finetunejob import PlanStatus
-from tunesmith_api.planner import MARGIN, DataSize, Settled, Spending, estimate_spending, settle
+from tunesmith_api.planner import MARGIN, DataSize, Settled, Spending, estimate_spending, settle, share_name
 from tunesmith_api.quantity import format_bytes
 from tunesmith_api.resolve import planned
 from tunesmith_operator.finetunejob.manifests import Facts
@@ -26,15 +26,18 @@ def decide(
     """The technique, the pool and the requests of a job, or why there is no pool.
 
     What was planned once stays, whatever happens to the pools: without its pool a job's running stage is followed to
-    its end, and `Facts.obstacle` says why no other starts.
+    its end, and `Facts.obstacle` says why no other starts. Only a model by URI is planned twice: in the dark, for
+    prepare, and again with the numbers that prepare has read.
     """
     status = body.get("status", {})
     made, model = status.get("plan", {}), architecture_of(spec, status)
-    settled = settle(spec, model, offers(spec, landscape), recorded=made.get("technique"))
+    anew = bool(made) and model is not None and "memoryBytes" not in made
+    recorded = PlanStatus.model_validate(made) if made and not anew else None
+    settled = settle(spec, model, offers(spec, landscape), recorded=recorded)
     job = resolve(spec, settled)
     wanted = _Wanted(job, model)
-    if "pool" in made:
-        found = _planned_pool(made["pool"], landscape, wanted if "model" in status else None)
+    if recorded is not None and recorded.pool is not None:
+        found = _planned_pool(recorded.pool, landscape)
     else:
         found = _chosen_pool(wanted, settled, landscape)
     obstacle = found if isinstance(found, Trouble) else None
@@ -60,6 +63,7 @@ def decide(
         images=images,
         trainer_env=trainer_env,
         obstacle=obstacle,
+        anew=anew,
     )
 
 
@@ -97,10 +101,8 @@ def _chosen_pool(wanted: _Wanted, settled: Settled, landscape: Landscape) -> Poo
     return choose_among(job.compute.pool)
 
 
-def _planned_pool(name: str, landscape: Landscape, wanted: _Wanted | None) -> Pool | Trouble:
-    """The pool of the plan; it must hold a job whose model's size was not known when it was planned."""
-    if wanted is not None:
-        return choose(landscape, name, None, wanted.need)
+def _planned_pool(name: str, landscape: Landscape) -> Pool | Trouble:
+    """The pool of the plan, if it is still there."""
     if name == IMPLICIT_POOL and landscape.named(name) is None:
         return Pool(IMPLICIT_POOL)  # planned before somebody made the first pool
     return choose(replace(landscape, nodes=None), name, None, lambda _: Demand(Resources()))
@@ -108,7 +110,7 @@ def _planned_pool(name: str, landscape: Landscape, wanted: _Wanted | None) -> Po
 
 def resolve(spec: FineTuneJobSpec, settled: Settled) -> FineTuneJobSpec:
     """The spec with each Auto of technique and distribution replaced, without what may change during the run."""
-    resolved = planned(spec, settled.technique)
+    resolved = planned(spec, settled)
     return resolved.model_copy(update={"suspend": False, "ttl_seconds_after_finished": None})
 
 
@@ -117,6 +119,7 @@ def plan_status(facts: Facts, landscape: Landscape) -> dict[str, Any]:
     spent = spending_of(facts)
     return PlanStatus(
         technique=facts.technique,
+        sharing=share_name(facts.job.distribution),
         pool=facts.pool.name,
         workers=facts.workers,
         memory_bytes=facts.sizing.peak_bytes,
@@ -135,17 +138,12 @@ def spending_of(facts: Facts) -> Spending:
     return estimate_spending(facts.job, facts.model, offer_of(facts.pool, None), size)
 
 
-def _distribution_reason(facts: Facts) -> str:
-    if facts.workers * facts.processes == 1:
-        return "Distribution Auto: None, as one process trains."
-    return f"Distribution Auto: DDP over {facts.workers} workers of {facts.processes} processes."
-
-
 def _reasons(facts: Facts, landscape: Landscape) -> list[str]:
     spec, pool = facts.spec, facts.pool
     found = list(facts.technique_reasons)
-    if spec.distribution.strategy is Strategy.AUTO:
-        found.append(_distribution_reason(facts))
+    if spec.distribution.strategy is Strategy.AUTO and not any(reason.startswith("Distribution ") for reason in found):
+        over = "one process" if spec.distribution.processes == 1 else f"{spec.distribution.processes} processes"
+        found.append(f"Distribution {share_name(facts.job.distribution)}: the usual one for {over}.")
     if spec.compute.pool is None and not any(reason.startswith("Pool ") for reason in found):
         found.append(
             f"Pool {pool.name} ({pool.spec.device_class}): the first that fits, CPU before devices, then by price."

@@ -51,6 +51,7 @@ class Facts:
         images: container images.
         trainer_env: further environment variables of every stage.
         obstacle: why no further stage may start; None when nothing keeps it.
+        anew: whether this plan is made with the numbers of a model by URI and replaces the one made in the dark.
     """
 
     body: Body
@@ -68,6 +69,7 @@ class Facts:
     images: Images
     trainer_env: Variables = ()
     obstacle: Trouble | None = None
+    anew: bool = False
 
     @property
     def name(self) -> str:
@@ -137,13 +139,23 @@ def job_config(facts: Facts, resolved: FineTuneJobSpec) -> JobConfig:
     )
 
 
+def config_name(facts: Facts) -> str:
+    """Name of the ConfigMap: immutable, so that a job that is planned anew with its model's size has another."""
+    return f"{facts.name}-config" if facts.model is not None else unsized_config_name(facts.name)
+
+
+def unsized_config_name(job: str) -> str:
+    """Name of the ConfigMap that prepare reads where only prepare can tell the model's size."""
+    return f"{job}-config-unsized"
+
+
 def config_map(facts: Facts, resolved: FineTuneJobSpec) -> Body:
     """The immutable ConfigMap with the resolved job."""
     text = to_json(job_config(facts, resolved).wire(), indent=2).decode()
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": child_metadata(facts.body, f"{facts.name}-config"),
+        "metadata": child_metadata(facts.body, config_name(facts)),
         "immutable": True,
         "data": {"job.json": text},
     }
@@ -181,7 +193,7 @@ def _pod_spec(facts: Facts, stage: Stage) -> dict[str, Any]:
         "containers": [_container(facts, stage)],
         "volumes": [
             {"name": "workspace", "persistentVolumeClaim": {"claimName": workspace_name(facts.name)}},
-            {"name": "config", "configMap": {"name": f"{facts.name}-config"}},
+            {"name": "config", "configMap": {"name": config_name(facts)}},
             {"name": "tmp", "emptyDir": {"sizeLimit": TEMPORARY_SIZE}},
             *volumes(facts.mounts, stage),
         ],

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from tunesmith_api import ConditionType, FineTuneJobSpec, Reason
 from tunesmith_operator.finetunejob import ending, stages
 from tunesmith_operator.finetunejob.decision import decide, plan_status, spending_of
-from tunesmith_operator.finetunejob.manifests import Facts, config_map, workspace_claim
+from tunesmith_operator.finetunejob.manifests import Facts, config_map, unsized_config_name, workspace_claim
 from tunesmith_operator.finetunejob.planning import Observed, Planning
 from tunesmith_operator.finetunejob.rendezvous import name_problem
 from tunesmith_operator.finetunejob.status import Draft
 from tunesmith_operator.finetunejob.validation import find_problem
 from tunesmith_operator.kinds import Body
-from tunesmith_operator.plans import Plan, Trouble
+from tunesmith_operator.plans import ChildName, Plan, Trouble
 from tunesmith_operator.settings import GangSettings, Images, Variables
 
 _GANGS = GangSettings()
@@ -68,12 +68,19 @@ def _plan(planning: Planning) -> Plan:
     if not ending.deadline_exceeded(planning):
         if facts.obstacle is None:
             planning.apply += [workspace_claim(facts), config_map(facts, facts.job)]
+            planning.delete += _outdated(planning, facts)
         stages.advance(planning, facts)
     return planning.result()
 
 
+def _outdated(planning: Planning, facts: Facts) -> list[Body]:
+    """The ConfigMap of a plan that another has replaced."""
+    old = planning.observed.children.get(ChildName("ConfigMap", unsized_config_name(facts.name)))
+    return [old] if facts.model is not None and old is not None and "deletionTimestamp" not in old["metadata"] else []
+
+
 def _note_plan(planning: Planning, facts: Facts) -> None:
-    if planning.conditions.is_true(ConditionType.PLANNED):
+    if planning.conditions.is_true(ConditionType.PLANNED) and (not facts.anew or facts.obstacle is not None):
         _time_plan(planning, facts)
         return
     status = planning.draft.status["plan"] = plan_status(facts, planning.observed.landscape)
@@ -83,10 +90,8 @@ def _note_plan(planning: Planning, facts: Facts) -> None:
 
 
 def _time_plan(planning: Planning, facts: Facts) -> None:
-    """Once prepare has read model and data a plan without memory or time gets them, as far as they are known."""
+    """Once prepare has read the data a plan without time gets it, as far as it is known."""
     made = planning.draft.status.get("plan", {})
-    if "memoryBytes" not in made and facts.sizing.peak_bytes is not None:
-        made["memoryBytes"] = facts.sizing.peak_bytes
     if "durationSeconds" in made or "dataset" not in planning.draft.status:
         return
     spent = spending_of(facts)
