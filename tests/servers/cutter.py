@@ -1,6 +1,7 @@
 """A proxy that cuts connections after so many bytes: what a bad line does to a transfer."""
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ class Cutter:
 
 @contextlib.contextmanager
 def cutter(address: str) -> Iterator[Cutter]:
-    """A proxy in front of an address such as http://127.0.0.1:9000."""
-    found = Cutter(int(address.rpartition(":")[2]))
+    """A proxy in front of an address such as http://127.0.0.1:9000/acme or localhost:9000."""
+    found = Cutter(int(re.findall(r":(\d+)", address)[0]))
     yield found
     found.close()
