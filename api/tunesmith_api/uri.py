@@ -38,6 +38,8 @@ Uri = Annotated[str, StringConstraints(min_length=6, max_length=1024)]
 
 #: A scheme, and what precedes the host.
 _LOGIN = re.compile(r"^([^:/]*://)[^/?#]*@")
+#: The parts of a URI that are no secret: scheme, place and digest.
+_PUBLIC = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?([^?#]*)(?:\?[^#]*)?(#sha256=[0-9a-f]*)?.*", re.DOTALL)
 _LISTED = ", ".join(f"{scheme}://" for scheme in Scheme)
 
 
@@ -75,7 +77,7 @@ def parse_uri(uri: str) -> Location:
     """
     head, separator, rest = uri.partition("://")
     if not separator or head not in {scheme.value for scheme in Scheme}:
-        raise UriError(f"{_shown(uri)!r} is no URI of a known scheme; use one of {_LISTED}")
+        raise UriError(f"{mask_login(uri)!r} is no URI of a known scheme; use one of {_LISTED}")
     scheme = Scheme(head)
     if scheme is Scheme.FILE:
         if not rest.startswith("/"):
@@ -91,14 +93,28 @@ def parse_uri(uri: str) -> Location:
     _require_parts(uri, scheme, authority, path)
     if _LOGIN.match(uri):
         raise UriError(
-            f"{_shown(uri)!r} holds credentials; leave them out, and name a Secret that has them in secretRef"
+            f"{mask_login(uri)!r} holds credentials; leave them out, and name a Secret that has them in secretRef"
         )
     return Location(scheme, authority, path, revision, tag, digest)
 
 
-def _shown(uri: str) -> str:
-    """A URI for messages, without the user name and the password that it may have."""
+# What may be shown of a URI. Each function hides what its readers may not see, and keeps what they need.
+
+
+def mask_login(uri: str) -> str:
+    """A URI with `***` for user name and password: for messages about a mistake, which may be in any other part."""
     return _LOGIN.sub(r"\1***@", uri)
+
+
+def without_query(uri: str) -> str:
+    """What precedes the query, which may hold a signature: for inputs, whose URIs parse_uri has let pass."""
+    return uri.partition("?")[0]
+
+
+def public_parts(text: str) -> str:
+    """A URI's scheme, place and digest `#sha256=`, which anyone may see; a text that is no URI as it is."""
+    found = _PUBLIC.fullmatch(text)
+    return text if found is None else "".join(part or "" for part in found.groups())
 
 
 def _split_digest(uri: str, scheme: Scheme, rest: str) -> tuple[str, str]:
@@ -109,7 +125,7 @@ def _split_digest(uri: str, scheme: Scheme, rest: str) -> tuple[str, str]:
     digest = re.fullmatch(r"sha256=([0-9a-f]{64})", fragment)
     if separator and digest is None:
         raise UriError(
-            f"{_shown(uri)!r}: a fragment states the file's digest; write #sha256= and 64 hexadecimal digits"
+            f"{mask_login(uri)!r}: a fragment states the file's digest; write #sha256= and 64 hexadecimal digits"
         )
     return rest, digest[1] if digest else ""
 
@@ -139,7 +155,7 @@ _PATHLESS = frozenset({Scheme.JOB, Scheme.PVC, Scheme.HTTPS, Scheme.S3, Scheme.G
 def _require_parts(uri: str, scheme: Scheme, authority: str, path: str) -> None:
     shape = _SHAPES.get(scheme, f"{scheme}://name/path")
     if not authority or (not path and scheme not in _PATHLESS) or ".." in path.split("/"):
-        raise UriError(f"{_shown(uri)!r} is incomplete or leaves its root; write {shape}")
+        raise UriError(f"{mask_login(uri)!r} is incomplete or leaves its root; write {shape}")
 
 
 def uri_rule(field: str = "uri", schemes: tuple[Scheme, ...] = tuple(Scheme)) -> Rule:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunesmith_api.uri import Location, Scheme, UriError, parse_uri
+from tunesmith_api.uri import Location, Scheme, UriError, mask_login, parse_uri, public_parts, without_query
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,29 @@ def test_credentials_are_refused_and_not_repeated(scheme: Scheme, login: str) ->
     with pytest.raises(UriError, match=r"\*\*\*@host/team/x.* holds credentials; .* secretRef") as caught:
         parse_uri(f"{scheme}://{login}host/team/x")
     assert "abc" not in str(caught.value)
+
+
+DIGEST = f"#sha256={'0a' * 32}"
+
+
+@pytest.mark.parametrize(
+    ("uri", "masked", "queryless", "public"),
+    [
+        (
+            f"https://me:abc@host/a?sig=b{DIGEST}",
+            f"https://***@host/a?sig=b{DIGEST}",
+            "https://me:abc@host/a",
+            f"https://host/a{DIGEST}",
+        ),
+        (f"s3://box/a{DIGEST}", f"s3://box/a{DIGEST}", f"s3://box/a{DIGEST}", f"s3://box/a{DIGEST}"),
+        ("https://host/a#b", "https://host/a#b", "https://host/a#b", "https://host/a"),
+        ("hf://team/bot@main", "hf://team/bot@main", "hf://team/bot@main", "hf://team/bot@main"),
+        ("me@home? Say #1.", "me@home? Say #1.", "me@home", "me@home? Say #1."),
+    ],
+)
+def test_each_way_of_showing_a_uri_keeps_its_own_parts(uri: str, masked: str, queryless: str, public: str) -> None:
+    """All but the login; what precedes the query; scheme, place and digest."""
+    assert (mask_login(uri), without_query(uri), public_parts(uri)) == (masked, queryless, public)
 
 
 @pytest.mark.parametrize("uri", ["http://me:abc@host/x", "oci://me:abc@host", "https://me:abc@host/x#sha256=1"])

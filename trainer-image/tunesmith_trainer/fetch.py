@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from tunesmith_api import JobConfig, Scheme, UriError, parse_uri
 from tunesmith_api.finetunejob import SecretReference
-from tunesmith_api.uri import Location
+from tunesmith_api.uri import Location, without_query
 from tunesmith_trainer import log
 from tunesmith_trainer.artifacts import fetch_artifact
 from tunesmith_trainer.credentials import Credentials, read_credentials
@@ -130,9 +130,9 @@ def locate_data(config: JobConfig, workspace: Workspace, source: Input) -> Path:
     if known is not None:
         return folder / str(known.get("name", ""))
     order = _Order(source, location, _credentials(config, source, location), folder, DATA_PATTERNS)
-    log.info("fetching", uri=_shown(source.uri))
+    log.info("fetching", uri=without_query(source.uri))
     path = _DATA_FETCHERS[location.scheme](order)
-    write_json(folder / _COMPLETE, {"uri": _shown(source.uri), "name": str(path.relative_to(folder))})
+    write_json(folder / _COMPLETE, {"uri": without_query(source.uri), "name": str(path.relative_to(folder))})
     return path
 
 
@@ -157,7 +157,7 @@ def locate_model(config: JobConfig, workspace: Workspace, source: Input) -> Path
     if read_json(marker) == complete:
         return workspace.model
     order = _Order(source, location, _credentials(config, source, location), workspace.model, MODEL_PATTERNS)
-    log.info("fetching", uri=_shown(source.uri))
+    log.info("fetching", uri=without_query(source.uri))
     if _MODEL_FETCHERS[location.scheme](order) != workspace.model:
         raise InputNotFoundError(f"{source.field}.uri: {source.uri} is a single file; a model is a folder")
     write_json(marker, complete)
@@ -166,8 +166,3 @@ def locate_model(config: JobConfig, workspace: Workspace, source: Input) -> Path
 
 def _credentials(config: JobConfig, source: Input, location: Location) -> Credentials:
     return read_credentials(config, source.field, location.scheme, source.secret)
-
-
-def _shown(uri: str) -> str:
-    """A URI without its query, which may hold a signature."""
-    return uri.partition("?")[0]

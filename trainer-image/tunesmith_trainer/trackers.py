@@ -5,12 +5,12 @@ Each speaks plainly; `tracking.py` keeps it away from the training, which waits 
 
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tunesmith_api.uri import public_parts
 from tunesmith_trainer.workspace import read_json, write_json
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
@@ -22,8 +22,6 @@ _MLFLOW_LIMITS = {
 }
 #: What one request may hold (MLflow's REST API).
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST_VALUE = 1000, 100, 500
-#: The parts of a URI that are no secret: scheme, place and digest.
-_URI = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?([^?#]*)(?:\?[^#]*)?(#sha256=[0-9a-f]*)?.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -166,16 +164,12 @@ class TensorBoard:
 
 
 def disclosed(value: Any) -> Any:
-    """A spec's values with each URI as anyone may see it: without user and query, where passwords and signatures stand.
-
-    The digest of a fragment `#sha256=` stays.
-    """
+    """A spec's values with each URI as anyone may see it; user and query, where passwords and signatures stand, go."""
     if isinstance(value, dict):
         return {key: disclosed(one) for key, one in value.items()}
     if isinstance(value, list):
         return [disclosed(one) for one in value]
-    uri = _URI.fullmatch(value) if isinstance(value, str) else None
-    return value if uri is None else "".join(part or "" for part in uri.groups())
+    return public_parts(value) if isinstance(value, str) else value
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, str]:
