@@ -67,5 +67,3 @@ class JobConfig(Model):
     """URI to local path, for where the result is mounted."""
     secrets: Annotated[dict[str, str], Field(max_length=16)] = Field(default_factory=dict)
     """Secret name to the folder where its keys are mounted as files."""
-    memory_bytes: int | None = None
-    """Planned peak memory of the train stage."""

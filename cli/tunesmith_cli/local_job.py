@@ -79,7 +79,6 @@ def local_job(
         inputs=inputs,
         outputs=_outputs(job.spec),
         secrets=_secrets(job.spec, secrets),
-        memory_bytes=resolution.memory.total if resolution.memory else None,
     )
     return LocalJob(config, resolution, tuple(_notes(job.spec)))
 

@@ -135,7 +135,6 @@ def job_config(facts: Facts, resolved: FineTuneJobSpec) -> JobConfig:
         inputs=facts.mounts.inputs,
         outputs=facts.mounts.outputs,
         secrets={name: f"{SECRETS_PATH}/{name}" for name in facts.mounts.secrets[Stage.PREPARE]},
-        memory_bytes=facts.sizing.peak_bytes,
     )
 
 
