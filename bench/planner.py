@@ -2,7 +2,8 @@
 
 `python bench/planner.py --folder FOLDER` writes random models, runs the stages `prepare` and `train` for every row of
 CASES, and takes the train process's peak resident memory from the kernel (`wait4`). Results are kept in the folder, so
-that an interrupted run goes on and `--report` prints the table and the plot without measuring anything again.
+that an interrupted run goes on and `--report` prints the table and the plot without measuring anything again. How much
+of the libraries' files is resident differs by machine; the report counts as much as where the constants were fitted.
 """
 
 import argparse
@@ -21,15 +22,21 @@ from planner_models import MODELS, config_of
 from planner_report import Point, markdown, plot, refitted, summary
 from tunesmith_api.architecture import Architecture
 from tunesmith_api.catalog import find_preset
-from tunesmith_api.enums import Precision
+from tunesmith_api.enums import ModelKind, Precision
 from tunesmith_api.finetunejob import FineTuneJobSpec
-from tunesmith_api.planner import MemoryEstimate, Workload, estimate_memory, sharding_of
+from tunesmith_api.planner import (
+    ENCODER_EVALUATION_TOKENS,
+    EVALUATION_TOKENS,
+    FITTED_LIBRARIES_BYTES,
+    MemoryEstimate,
+    Workload,
+    estimate_memory,
+    sharding_of,
+)
 from tunesmith_api.shapes import architecture_of
 
 ROOT = Path(__file__).parents[1]
 STEPS = 3
-#: Tokens of the evaluation rows: enough for a full evaluation batch.
-EVALUATION_TOKENS = 2048
 #: Share of a row that is its answer.
 ANSWER_SHARE = 0.5
 CLASSES = 4
@@ -219,8 +226,9 @@ def estimated(case: Case) -> MemoryEstimate:
     return estimate_memory(architecture(case.model), spec.technique, work, sharding_of(spec))
 
 
-def point(case: Case, measured: int) -> Point:
-    """A configuration as the report needs it."""
+def point(case: Case, result: dict[str, int]) -> Point:
+    """A configuration as the report needs it, its peak as it would be where the planner's constants were fitted."""
+    measured = result["peak_bytes"] - result["libraries_bytes"] + FITTED_LIBRARIES_BYTES
     memory = estimated(case)
     states = memory.weights + memory.adapter + memory.optimizer + memory.workspace
     sizes = (memory.total, measured, memory.transient, states)
@@ -283,7 +291,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     (place / "models").unlink(missing_ok=True)
     (place / "models").symlink_to(folder / "models")
     rows_of_step = case.batch * case.accumulation * case.processes
-    evaluation = max(1, EVALUATION_TOKENS // case.length)
+    tokens = ENCODER_EVALUATION_TOKENS if architecture(case.model).kind is ModelKind.ENCODER else EVALUATION_TOKENS
+    evaluation = max(1, tokens // case.length)
     (place / "train.jsonl").write_text("\n".join(rows(case, STEPS * rows_of_step)))
     (place / "evaluation.jsonl").write_text("\n".join(rows(case, evaluation)))
     config = {"name": "bench", "workspace": str(place / "workspace"), "spec": spec_of(case, place)}
@@ -323,7 +332,7 @@ def baseline() -> int:
     return int(output.split()[-1])
 
 
-def report(results: dict[str, int], image: Path | None) -> None:
+def report(results: dict[str, dict[str, Any]], image: Path | None) -> None:
     """Print the table and how good the estimates are; draw the plot where a path is given."""
     points = [point(case, results[case.key]) for case in CASES if case.key in results]
     print(markdown(points), summary(points, "all"), refitted(points), sep="\n\n")
@@ -341,20 +350,22 @@ def main() -> None:
     options = parser.parse_args()
     results = options.folder / "results.jsonl"
     lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    peaks = {line["key"]: int(line["peak_bytes"]) for line in lines}
+    found = {line["key"]: line for line in lines}
+    libraries = baseline()
+    print(f"libraries alone: {libraries / 2**20:.0f} MiB\n")
     for case in CASES if not options.report else ():
-        if case.key not in peaks and options.only in case.key:
-            peaks |= kept(measure(case, options.folder), results)
-    print(f"libraries alone: {baseline() / 2**20:.0f} MiB\n")
-    report(peaks, options.image)
+        if case.key not in found and options.only in case.key:
+            found[case.key] = {**measure(case, options.folder), "libraries_bytes": libraries}
+            keep(found[case.key], results)
+    report(found, options.image)
 
 
-def kept(found: dict[str, Any], results: Path) -> dict[str, int]:
-    """Append a measurement to the results; its peak by its key."""
+def keep(result: dict[str, Any], results: Path) -> None:
+    """Append a measurement to the results, and tell it."""
     with results.open("a") as file:
-        file.write(json.dumps(found) + "\n")
-    print(f"{found['key']}: {found['peak_bytes'] / 2**20:.0f} MiB in {found['seconds']} s", file=sys.stderr, flush=True)
-    return {found["key"]: int(found["peak_bytes"])}
+        file.write(json.dumps(result) + "\n")
+    peak = f"{result['peak_bytes'] / 2**20:.0f} MiB in {result['seconds']} s"
+    print(f"{result['key']}: {peak}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -33,3 +33,5 @@ class Architecture(Model):
     """Width of a head; the hidden size over the heads unless said otherwise."""
     fused_projections: bool = True
     """Whether queries, keys and values (and gate and up) are one module each, as in Phi-3."""
+    attention_dropout: bool = False
+    """Whether training drops out some of the attention's weights, whose whole matrix a CPU then keeps."""

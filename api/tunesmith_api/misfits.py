@@ -118,11 +118,6 @@ def _distribution(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     elif spec.distribution.zero_stage == 3 and row.name not in _STAGE_3:
         why = "does not train, or was not tried, in parts"
         yield f"spec.distribution.zeroStage: {row.name} {why}; use zeroStage 2, LoRA or Full"
-    if spec.training.gradient_checkpointing and spec.distribution.zero_stage == 3:
-        yield (
-            "spec.training.gradientCheckpointing: with zeroStage 3 it was not tried enough;"
-            " use zeroStage 2, or leave it out"
-        )
 
 
 def _early_stopping(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:

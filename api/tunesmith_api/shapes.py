@@ -10,6 +10,8 @@ from tunesmith_api.tasks import model_kind
 
 #: Families whose projections of queries, keys and values, and of gate and up, are one module each.
 _FUSED = frozenset({"phi3"})
+#: How BERT's family, Llama's and Marian's, and T5 name the share of the attention's weights that training drops out.
+_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "dropout_rate")
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
         num_decoder_layers=decoders if kind is ModelKind.SEQ2SEQ else 0,
         tie_word_embeddings=kind is not ModelKind.CAUSAL or bool(config.get("tie_word_embeddings")),
         fused_projections=config.get("model_type") in _FUSED,
+        attention_dropout=any(config.get(name) for name in _DROPOUTS),
     )
     return model.model_copy(update={"parameters": count_weights(model)})
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from tunesmith_api import FineTuneJob, Resolution, resolve
 from tunesmith_api.enums import PoolClass, TechniqueType
 from tunesmith_api.finetunejob import TechniqueSpec
-from tunesmith_api.planner import DataSize, PoolOffer, Row, table
+from tunesmith_api.planner import DataSize, PoolOffer, Row, share_name, table
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.local_job import local_architecture
 from tunesmith_cli.render import duration, size
@@ -59,9 +59,13 @@ def estimate(job: FineTuneJob, pools: list[PoolOffer], data: DataSize) -> Estima
     own = table(resolution.spec, model, pools, data)
     rows = table(every, model, pools, data)
     runs = _runs(own, resolution)
-    same = [row for row in rows if row.technique == runs.technique and row.pool == runs.pool]
+    same = [row for row in rows if _way(row) == _way(runs)]
     chosen = same[0] if same else runs
     return Estimate(resolution, rows if same else [*own, *rows], chosen)
+
+
+def _way(row: Row) -> tuple[TechniqueSpec, str, PoolOffer]:
+    return row.technique, share_name(row.distribution), row.pool
 
 
 def _runs(own: list[Row], resolution: Resolution) -> Row:
@@ -84,9 +88,10 @@ def show(found: Estimate) -> Iterator[Table | str]:
     yield "\n".join(f"- {reason}" for reason in [*reasons, f"The export stage needs {export} of host memory."])
 
 
-#: Column, and whether its cells are numbers.
+#: Column, and whether its cells are numbers; the second is left out where one process trains.
 _COLUMNS = {
     "technique": False,
+    "sharing": False,
     "pool": False,
     "fits": False,
     "memory": True,
@@ -99,11 +104,14 @@ _COLUMNS = {
 
 def _table(found: Estimate) -> Table:
     drawn = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    alone = found.chosen.distribution.processes == 1
     for name, is_number in _COLUMNS.items():
-        drawn.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+        if not (alone and name == "sharing"):
+            drawn.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     for row in found.rows:
         mark = "→ " if row is found.chosen else "  "
-        drawn.add_row(f"{mark}{row.name}", *_cells(row), style="bold" if row is found.chosen else None)
+        sharing = [] if alone else [share_name(row.distribution)]
+        drawn.add_row(f"{mark}{row.name}", *sharing, *_cells(row), style="bold" if row is found.chosen else None)
     return drawn
 
 
@@ -159,6 +167,7 @@ def _values(row: Row) -> dict[str, Any]:
     spent = row.spending
     return {
         "technique": row.name,
+        "sharing": share_name(row.distribution),
         "pool": row.pool.name,
         "fits": row.fits,
         "memoryBytes": row.memory.total,

@@ -170,8 +170,8 @@ def pool_of(gib: float) -> PoolOffer:
         ({"type": "Full"}, 60, "Full", "ZeRO-2"),
         ({"type": "Full"}, 45, "Full", "ZeRO-3"),
         ({"type": "LoRA"}, 80, "LoRA", "DDP"),
-        ({"type": "LoRA"}, 30, "LoRA", "ZeRO-3"),
-        ({"type": "Auto"}, 30, "rsLoRA-r64", "ZeRO-3"),
+        ({"type": "LoRA"}, 32, "LoRA", "ZeRO-3"),
+        ({"type": "Auto"}, 32, "rsLoRA-r64", "ZeRO-3"),
         ({"type": "PEFT", "peft": {"method": "AdaLoRA"}}, 30, "AdaLoRA", "DDP"),  # reads whole weights
     ],
 )

@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 
 from tunesmith_api.architecture import Architecture
 from tunesmith_api.catalog import find_preset
-from tunesmith_api.enums import Offload
+from tunesmith_api.enums import ModelKind, Offload
 from tunesmith_api.finetunejob import TechniqueSpec
-from tunesmith_api.planner import MemoryEstimate, Sharding, Workload, estimate_memory
+from tunesmith_api.planner import (
+    ZERO_BUCKET_ELEMENTS,
+    ZERO_LIVE_WEIGHTS,
+    MemoryEstimate,
+    Sharding,
+    Workload,
+    estimate_memory,
+    trained_parameters,
+)
 from tunesmith_api.planner.memory import (
     activation_bytes,
     base_bytes,
@@ -58,19 +66,59 @@ def test_a_layer_keeps_what_autograd_was_counted_to_keep(
     assert layer_bytes_per_token(COUNTED, technique, work) == pytest.approx(counted, rel=0.01)
 
 
+BERT = COUNTED.model_copy(update={"kind": ModelKind.ENCODER, "fused_projections": False, "attention_dropout": True})
+MARIAN = COUNTED.model_copy(update={"kind": ModelKind.SEQ2SEQ, "fused_projections": False, "num_decoder_layers": 2})
+T5 = MARIAN.model_copy(update={"attention_dropout": True})
+
+
+@pytest.mark.parametrize(
+    ("model", "technique", "counted"),
+    [
+        (BERT, FULL, 21_520),
+        (BERT, LORA, 21_712),
+        (MARIAN, FULL, 19_012),
+        (MARIAN, LORA, 19_268),
+        (T5, FULL, 33_298),
+        (T5, LORA, 30_986),
+    ],
+    ids=lambda value: value if isinstance(value, int) else "",
+)
+def test_other_families_keep_what_was_counted(model: Architecture, technique: TechniqueSpec, counted: int) -> None:
+    """Per layer and token, a layer of an encoder-decoder being half of an encoder's and half of a decoder's."""
+    assert layer_bytes_per_token(model, technique, WORK) == pytest.approx(counted, rel=0.015)
+
+
+def test_scores_that_are_dropped_out_grow_with_the_square_of_the_length() -> None:
+    """Three matrices of every head in fp32, also under autocast."""
+    kept = [layer_bytes_per_token(BERT, FULL, replace(WORK, sequence_length=length)) for length in (64, 512)]
+    half = [
+        layer_bytes_per_token(BERT, FULL, replace(WORK, sequence_length=length, autocast=True)) for length in (64, 512)
+    ]
+    assert kept[1] - kept[0] == half[1] - half[0] == 3 * 8 * (512 - 64) * 4
+
+
 def test_full_tuning_takes_sixteen_bytes_a_weight() -> None:
     """Weights, gradients and AdamW's two moments in fp32: 4 + 4 + 8 (Rajbhandari et al. 2020, section 3.1)."""
     found = memory(FULL)
     assert found.weights + found.gradients + found.optimizer == 16 * PHI3_MINI.parameters
 
 
-@pytest.mark.parametrize(("stage", "bytes_per_weight"), [(0, 16), (1, 4 + 4 + 2), (2, 4 + 1 + 2), (3, 1 + 1 + 2)])
+@pytest.mark.parametrize(("stage", "bytes_per_weight"), [(0, 16), (1, 4 + 4 + 3), (2, 4 + 1 + 3), (3, 1 + 1 + 3)])
 def test_zero_divides_states_by_stage(stage: int, bytes_per_weight: float) -> None:
-    """On four workers stage 1 divides the moments, stage 2 the gradients too, stage 3 the weights too."""
+    """Of four workers: stage 1 divides moments and the weights' copy, stage 2 gradients too, stage 3 weights too."""
     found = memory(FULL, sharding=Sharding(processes=4, zero_stage=stage))
-    gathered = 4 * max(linear_weights(PHI3_MINI) // 32, 32064 * 3072) if stage == 3 else 0
-    states = found.weights + found.gradients + found.optimizer - gathered
+    bucket = 4 * ZERO_BUCKET_ELEMENTS if stage in {1, 2} else 0
+    states = found.weights + found.gradients + found.optimizer - bucket
     assert states == pytest.approx(bytes_per_weight * PHI3_MINI.parameters, rel=1e-6)
+
+
+def test_processes_hold_what_they_exchange() -> None:
+    """DDP's buckets are as large as the gradients; stage 3 holds gathered weights, both ends whole, and one bucket."""
+    trained = trained_parameters(PHI3_MINI, LORA)
+    assert memory().exchange == 0
+    assert memory(sharding=Sharding(processes=2)).exchange == 4 * trained
+    third = memory(FULL, sharding=Sharding(processes=4, zero_stage=3), device=True).exchange
+    assert third == 4 * (ZERO_LIVE_WEIGHTS + 2 * 32064 * 3072 + ZERO_BUCKET_ELEMENTS)
 
 
 def test_nf4_takes_four_bits_and_its_constants() -> None:
@@ -157,13 +205,17 @@ def test_checkpointing_never_needs_more(work: Workload, technique: TechniqueSpec
     assert with_it <= without + 1.5 * (32 * 3072 * 4 * work.tokens)
 
 
-@given(work=workloads, technique=techniques, processes=st.integers(1, 64), stage=st.integers(0, 2))
-def test_a_higher_stage_never_needs_more(work: Workload, technique: TechniqueSpec, processes: int, stage: int) -> None:
-    """Stages 1 and 2 only take away, and more processes only divide."""
-    before = memory(technique, work, sharding=Sharding(processes=processes, zero_stage=max(stage - 1, 0))).total
-    here = memory(technique, work, sharding=Sharding(processes=processes, zero_stage=stage)).total
-    wider = memory(technique, work, sharding=Sharding(processes=2 * processes, zero_stage=stage)).total
-    assert wider <= here <= before
+@given(work=workloads, processes=st.integers(4, 64), stage=st.integers(1, 3), on_device=st.booleans())
+def test_a_higher_stage_of_full_tuning_never_needs_more(
+    work: Workload, processes: int, stage: int, *, on_device: bool
+) -> None:
+    """From four processes on each stage takes away more than its exchange adds, and more processes only divide."""
+
+    def total(processes: int, stage: int | None) -> int:
+        shared = Sharding(processes=processes, zero_stage=stage)
+        return memory(FULL, work, sharding=shared, device=on_device).total
+
+    assert total(2 * processes, stage) <= total(processes, stage) <= total(processes, stage - 1 or None)
 
 
 @given(work=workloads, technique=techniques)

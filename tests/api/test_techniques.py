@@ -133,14 +133,6 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {**ADAPTER, "training": {"gradientCheckpointing": True}},
         "spec.training.gradientCheckpointing: Prefix tuning hands its tokens over as a cache",
     ),
-    (
-        {"type": "LoRA"},
-        {
-            "training": {"gradientCheckpointing": True},
-            "distribution": {"strategy": "DeepSpeed", "zeroStage": 3, "workers": 2},
-        },
-        "spec.training.gradientCheckpointing: with zeroStage 3",
-    ),
 ]
 
 

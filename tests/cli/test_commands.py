@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/home-assistant"
@@ -85,6 +86,22 @@ def test_estimate_compares_pools(tmp_path: Path) -> None:
     assert (by_pool["gpu-small"]["durationSeconds"], by_pool["gpu-small"]["cost"]) == (None, None)
     assert found["chosen"]["pool"] == "cpu-large"
     assert sum(found["memoryParts"].values()) >= found["chosen"]["memoryBytes"]
+
+
+def test_estimate_shows_each_way_to_share_the_model(tmp_path: Path) -> None:
+    """Several processes with strategy Auto: a row of each way, and the one that the job runs by."""
+    job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())
+    job["spec"]["distribution"] = {"workers": 2}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    alone, pair = tunesmith("estimate", EXAMPLE / "job.yaml"), tunesmith("estimate", tmp_path / "job.yaml")
+    assert "sharing" not in alone.stdout
+    assert pair.returncode == 0, pair.stderr
+    assert "sharing" in pair.stdout
+    shares = [line.split()[1] for line in pair.stdout.splitlines() if line.strip().startswith("LoRA-r8 ")]
+    assert shares == ["DDP", "ZeRO-2", "ZeRO-3"]
+    [chosen] = [line.split()[1:3] for line in pair.stdout.splitlines() if line.strip().startswith("→")]
+    assert chosen == ["LoRA", "DDP"]
+    assert "- Distribution DDP: each of 2 processes holds the whole model, which fits." in pair.stdout
 
 
 def test_estimate_needs_a_pool_in_the_file(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tunesmith_api.enums import Precision
 from tunesmith_api.exits import ExitCode
 from tunesmith_api.finetunejob import DistributionSpec, TrainingSpec
+from tunesmith_api.planner import ZERO_BUCKET_ELEMENTS, ZERO_LIVE_WEIGHTS
 from tunesmith_trainer.batches import BLANK, LengthBucketSampler
 from tunesmith_trainer.deepspeed_config import deepspeed_config
 from tunesmith_trainer.distributed import layout_of
@@ -120,8 +121,17 @@ def test_the_zero_section_follows_from_stage_and_offload(fields, zero):
     job = distribution(strategy="DeepSpeed", **fields)
     section = deepspeed_config(job, TrainingSpec(), Precision.FP32, 2)["zero_optimization"]
     shown = {key: {"device": value["device"]} if isinstance(value, dict) else value for key, value in section.items()}
-    shown.pop("stage3_gather_16bit_weights_on_model_save", None)
-    assert shown == zero
+    bounds = {name for name in shown if name.endswith("_size") or name.startswith("stage3_")}
+    assert {name: value for name, value in shown.items() if name not in bounds} == zero
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_what_deepspeed_exchanges_has_the_planners_bounds(stage):
+    """Not DeepSpeed's own, which are gigabytes whatever the model."""
+    job = distribution(strategy="DeepSpeed", zeroStage=stage)
+    section = deepspeed_config(job, TrainingSpec(), Precision.FP32, 2)["zero_optimization"]
+    assert section["reduce_bucket_size"] == section["allgather_bucket_size"] == ZERO_BUCKET_ELEMENTS
+    assert section.get("stage3_max_live_parameters") == (ZERO_LIVE_WEIGHTS if stage == 3 else None)
 
 
 def test_the_batch_of_a_step_is_that_of_all_processes():

@@ -173,9 +173,9 @@ def test_sigterm_to_one_process_stops_all_and_the_resumed_run_is_exact(
 
 
 @extended
-@pytest.mark.parametrize("case", ["ddp x 2", "zero-2 x 2"])
+@pytest.mark.parametrize("case", ["ddp x 2", "zero-2 x 2", "zero-3 x 1", "zero-3 x 2", "zero-3 x 2, all on the host"])
 def test_activations_that_are_worked_out_again_change_nothing(case, prepared, alone, run_stage, tmp_path):
-    """Gradient checkpointing goes with processes that hold the weights."""
+    """Gradient checkpointing goes with every way to share the weights."""
     config = prepared(tmp_path, CASES[case])
     config["spec"]["training"]["gradientCheckpointing"] = True
     code, termination = run_stage(Stage.TRAIN, config)

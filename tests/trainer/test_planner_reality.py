@@ -12,12 +12,10 @@ import pytest
 from tunesmith_api import Stage
 from tunesmith_api.catalog import find_preset
 from tunesmith_api.finetunejob import FineTuneJobSpec
-from tunesmith_api.planner import Workload, estimate_memory
+from tunesmith_api.planner import FITTED_LIBRARIES_BYTES, Workload, estimate_memory
 
 pytestmark = pytest.mark.torch
 
-#: Resident memory after the imports on the machine that the planner's constants were fitted on (docs/planner.md).
-LIBRARIES_WHERE_FITTED = 912 * 2**20
 IMPORTS = "import tunesmith_trainer.train; print(open('/proc/self/status').read())"
 
 
@@ -53,5 +51,5 @@ def test_the_estimate_is_near_the_measured_peak(
     spec = FineTuneJobSpec.model_validate(config["spec"])
     work = Workload(batch, longest, labelled_share=0.5)
     estimated = estimate_memory(find_preset("tiny-phi3").architecture, spec.technique, work).total
-    estimated += libraries - LIBRARIES_WHERE_FITTED
+    estimated += libraries - FITTED_LIBRARIES_BYTES
     assert 0.95 * measured <= estimated <= 1.15 * measured

@@ -4,6 +4,7 @@ from typing import Any
 
 from tunesmith_api.enums import Offload, Precision, Strategy
 from tunesmith_api.finetunejob import DistributionSpec, TrainingSpec
+from tunesmith_api.planner import ZERO_BUCKET_ELEMENTS, ZERO_LIVE_WEIGHTS
 
 #: What a job gets that asks for DeepSpeed and names no stage: gradients and optimizer states are shared out, at the
 #: communication of plain data parallelism (Rajbhandari et al. 2020, section 7).
@@ -15,7 +16,14 @@ _OFFLOADS: dict[Offload, dict[str, Any]] = {
     Offload.OPTIMIZER: {"offload_optimizer": _ON_CPU},
     Offload.ALL: {"offload_optimizer": _ON_CPU, "offload_param": _ON_CPU},
 }
-_STAGE_3 = {"stage3_gather_16bit_weights_on_model_save": True}
+#: Bounds that the planner counts with.
+_BUCKETS = {"reduce_bucket_size": ZERO_BUCKET_ELEMENTS, "allgather_bucket_size": ZERO_BUCKET_ELEMENTS}
+_STAGE_3 = {
+    "stage3_gather_16bit_weights_on_model_save": True,
+    "stage3_max_live_parameters": ZERO_LIVE_WEIGHTS,
+    "stage3_max_reuse_distance": ZERO_LIVE_WEIGHTS,
+    "stage3_prefetch_bucket_size": ZERO_BUCKET_ELEMENTS,
+}
 
 
 def zero_stage(spec: DistributionSpec) -> int | None:
@@ -41,7 +49,12 @@ def deepspeed_config(
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
         "train_batch_size": training.batch_size * training.gradient_accumulation_steps * world,
         "gradient_clipping": training.max_gradient_norm,
-        "zero_optimization": {"stage": stage, **_OFFLOADS[distribution.offload], **(_STAGE_3 if stage == 3 else {})},
+        "zero_optimization": {
+            "stage": stage,
+            **_BUCKETS,
+            **_OFFLOADS[distribution.offload],
+            **(_STAGE_3 if stage == 3 else {}),
+        },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,

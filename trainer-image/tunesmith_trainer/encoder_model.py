@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tunesmith_api.planner import ENCODER_EVALUATION_TOKENS
 from tunesmith_trainer.encoded import lengths_of
 from tunesmith_trainer.errors import DivergedError
 from tunesmith_trainer.onnx_session import open_session
@@ -16,8 +17,8 @@ from tunesmith_trainer.recipe import Batch, TokenRow
 
 Floats = npt.NDArray[np.float32]
 
-#: Tokens, padding included, and rows of one evaluation batch.
-_BATCH_TOKENS, _BATCH_ROWS = 4096, 64
+#: Rows of one evaluation batch; its tokens, padding included, have a bound too.
+_BATCH_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def batches_of(rows: Sequence[TokenRow]) -> Iterator[list[int]]:
     batch: list[int] = []
     lengths = lengths_of(rows)
     for place in sorted(range(len(rows)), key=lambda place: lengths[place]):
-        if batch and (len(batch) == _BATCH_ROWS or (len(batch) + 1) * lengths[place] > _BATCH_TOKENS):
+        if batch and (len(batch) == _BATCH_ROWS or (len(batch) + 1) * lengths[place] > ENCODER_EVALUATION_TOKENS):
             yield batch
             batch = []
         batch.append(place)

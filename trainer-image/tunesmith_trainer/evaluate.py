@@ -9,15 +9,13 @@ from transformers import PreTrainedTokenizerFast
 
 from tunesmith_api.enums import Notation
 from tunesmith_api.finetunejob import GenerationSpec, Scores
+from tunesmith_api.planner import EVALUATION_TOKENS
 from tunesmith_trainer.batches import decoding_batches
 from tunesmith_trainer.encoded import lengths_of
 from tunesmith_trainer.errors import DivergedError
 from tunesmith_trainer.notations import opening, parse_rate
 from tunesmith_trainer.recipe import Measured
 from tunesmith_trainer.scoring import Judge, free_text
-
-#: Tokens, padding included, of one evaluation batch: bounds the memory of its logits.
-_BATCH_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def _by_tokens(rows: Sequence[Any]) -> Iterator[list[Any]]:
     lengths = lengths_of(rows)
     for place in sorted(range(len(rows)), key=lengths.__getitem__):
         row = rows[place]
-        if batch and (len(batch) + 1) * len(row.input_ids) > _BATCH_TOKENS:
+        if batch and (len(batch) + 1) * len(row.input_ids) > EVALUATION_TOKENS:
             yield batch
             batch = []
         batch.append(row)

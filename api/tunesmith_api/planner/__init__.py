@@ -8,8 +8,13 @@ from tunesmith_api.planner.choice import MARGIN, Choice, DataSize, PoolOffer, Ro
 from tunesmith_api.planner.job import estimate_job, export_bytes, sequence_length, sharding_of, workload_of
 from tunesmith_api.planner.memory import (
     DEFAULT_SEQUENCE_LENGTH,
+    ENCODER_EVALUATION_TOKENS,
+    EVALUATION_TOKENS,
+    FITTED_LIBRARIES_BYTES,
     FRAMEWORK_BYTES,
     GENERATION_TOKENS,
+    ZERO_BUCKET_ELEMENTS,
+    ZERO_LIVE_WEIGHTS,
     MemoryEstimate,
     Sharding,
     Workload,
@@ -24,9 +29,14 @@ from tunesmith_api.shapes import linear_widths, lora_parameters, widest_rank
 __all__ = [
     "ANYWHERE",
     "DEFAULT_SEQUENCE_LENGTH",
+    "ENCODER_EVALUATION_TOKENS",
+    "EVALUATION_TOKENS",
+    "FITTED_LIBRARIES_BYTES",
     "FRAMEWORK_BYTES",
     "GENERATION_TOKENS",
     "MARGIN",
+    "ZERO_BUCKET_ELEMENTS",
+    "ZERO_LIVE_WEIGHTS",
     "Choice",
     "DataSize",
     "MemoryEstimate",

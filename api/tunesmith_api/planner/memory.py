@@ -23,12 +23,19 @@ from tunesmith_api.techniques import virtual_tokens
 
 #: Python, torch, transformers, PEFT, bitsandbytes, DeepSpeed and what they load on first use (fitted: docs/planner.md).
 FRAMEWORK_BYTES = 1056 * 2**20
+#: Of that, resident after the imports on the machine that it was fitted on; elsewhere it was 964 and 1,046 MiB.
+FITTED_LIBRARIES_BYTES = 912 * 2**20
 #: Of that, what a process with a GPU keeps on the device: CUDA's context and kernels.
 DEVICE_FRAMEWORK_BYTES = 600 * 2**20
+#: Elements that DeepSpeed exchanges at a time, and weights that stage 3 keeps gathered at most. Its own defaults, 500
+#: million and a billion, are 2 and 4 GB in fp32 and would weigh more than the parts of a small model.
+ZERO_BUCKET_ELEMENTS = 50_000_000
+ZERO_LIVE_WEIGHTS = 200_000_000
 #: Longest sequence that is trained on when the job does not say: longer rows rarely pay for their memory.
 DEFAULT_SEQUENCE_LENGTH = 2048
 #: Tokens of an evaluation batch, padding included; a longer row makes a batch by itself.
 EVALUATION_TOKENS = 2048
+ENCODER_EVALUATION_TOKENS = 4096
 #: Tokens, of prompts and answers together, that are decoded at a time: bounds the KV cache. A longer row is alone.
 GENERATION_TOKENS = 4096
 #: Share of the positions whose logits are computed where the prompt is not learnt: rows of a batch start their answers
@@ -54,7 +61,6 @@ class Workload:
         accumulation: forward passes of an optimizer step.
         autocast: half-precision arithmetic over full-precision weights.
         checkpointing: activations of a layer are worked out again in the backward pass.
-        evaluation_tokens: tokens of an evaluation batch.
         answer_tokens: longest generated answer; 0 where nothing is generated.
     """
 
@@ -64,7 +70,6 @@ class Workload:
     accumulation: int = 1
     autocast: bool = False
     checkpointing: bool = False
-    evaluation_tokens: int = EVALUATION_TOKENS
     answer_tokens: int = 0
 
     @property
@@ -109,6 +114,7 @@ class MemoryEstimate:
         logits: the loss's share of it.
         evaluation: the evaluation's batch.
         framework: the libraries.
+        exchange: what several processes hold to exchange gradients and weights.
         workspace: what operators hold beside tensors.
         slack: what the allocator holds beside tensors, as a share of the transient ones.
         host: memory beside the devices' that a worker's processes need for offloading and for loading the model, each
@@ -124,6 +130,7 @@ class MemoryEstimate:
     logits: int
     evaluation: int
     framework: int
+    exchange: int = 0
     workspace: int = 0
     slack: float = HOST_SLACK
     host: int = 0
@@ -143,7 +150,7 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """Peak on the device (in the process, where there is no device)."""
-        states = self.weights + self.adapter + self.optimizer
+        states = self.weights + self.adapter + self.optimizer + self.exchange
         return states + self.framework + self.workspace + self.transient + self.allocator
 
     @property
@@ -179,7 +186,7 @@ def estimate_memory(
     work = replace(work, sequence_length=work.sequence_length + virtual_tokens(technique))
     on_device, host = _place(states, shared, device=device)
     return MemoryEstimate(
-        weights=on_device.weights + _gathered(model, shared),
+        weights=on_device.weights,
         adapter=states.adapter,
         gradients=on_device.gradients,
         optimizer=on_device.optimizer,
@@ -187,6 +194,7 @@ def estimate_memory(
         logits=logit_bytes(model, work),
         evaluation=max(evaluation_bytes(model, work), generation_bytes(model, work)),
         framework=DEVICE_FRAMEWORK_BYTES if device else FRAMEWORK_BYTES,
+        exchange=_exchange(model, technique, shared, device=device),
         workspace=_workspace(model, technique),
         slack=DEVICE_SLACK if device else HOST_SLACK,
         host=host + shared.per_worker * (FRAMEWORK_BYTES + model.parameters * FP32) if device else 0,
@@ -206,14 +214,18 @@ def _states(model: Architecture, technique: TechniqueSpec, shared: Sharding) -> 
     """Weights, gradients and moments of one process: 4, 4 and 8 bytes, divided by ZeRO's stages.
 
     Rajbhandari et al. 2020, section 3.1 and figure 1, for full-precision weights: stage 1 divides the optimizer's
-    states, stage 2 the gradients too, stage 3 the weights too. AdamW in place: Loshchilov and Hutter 2019.
+    states, stage 2 the gradients too, stage 3 the weights too. AdamW in place: Loshchilov and Hutter 2019. From stage 1
+    on DeepSpeed keeps a copy of the trained weights beside the moments, also of those in fp32, and to stage 2 it
+    gathers gradients in a bucket that goes with them (both read in its source and seen in measurements).
     """
     trained = trained_parameters(model, technique)
+    stage = shared.zero_stage or 0
+    bucket = FP32 * min(trained, ZERO_BUCKET_ELEMENTS) if stage in {1, 2} else 0
     return _States(
         weights=base_bytes(model, technique) // shared.share(3),
         adapter=0 if footprint_of(technique).trains_base else trained * FP32 // shared.share(3),
-        gradients=trained * FP32 // shared.share(2),
-        optimizer=trained * ADAM_BYTES // shared.share(1),
+        gradients=trained * FP32 // shared.share(2) + bucket,
+        optimizer=trained * (ADAM_BYTES + (FP32 if stage else 0)) // shared.share(1),
     )
 
 
@@ -233,11 +245,22 @@ def _place(states: _States, shared: Sharding, *, device: bool) -> tuple[_States,
     return left, moved * shared.per_worker * 3 // 2
 
 
-def _gathered(model: Architecture, shared: Sharding) -> int:
-    """Stage 3 gathers a layer's weights before it uses them: 4 bytes each of the largest, by DeepSpeed's estimator."""
-    if (shared.zero_stage or 0) < 3:
+def _exchange(model: Architecture, technique: TechniqueSpec, shared: Sharding, *, device: bool) -> int:
+    """What stays with a process that is not alone, beyond its states.
+
+    DDP copies gradients into buckets of the same size (Li et al. 2020, section 4.2). Stage 3 has one bucket, and
+    gathered weights: the most that stay, and both ends of the model, which are gathered whole. In host memory gathering
+    has been measured to leave as much again as the process's part of the weights.
+    """
+    stage = shared.zero_stage
+    if stage is None:
+        return trained_parameters(model, technique) * FP32 if shared.processes > 1 else 0
+    if stage < 3:
         return 0
-    return FP32 * max(linear_weights(model) // layers(model), model.vocab_size * model.hidden_size)
+    ends = model.vocab_size * model.hidden_size * (1 if model.tie_word_embeddings else 2)
+    gathered = FP32 * (min(model.parameters, ZERO_LIVE_WEIGHTS) + ends)
+    bucket = FP32 * min(trained_parameters(model, technique), ZERO_BUCKET_ELEMENTS)
+    return gathered + bucket + (0 if device else base_bytes(model, technique) // shared.share(3))
 
 
 def base_bytes(model: Architecture, technique: TechniqueSpec) -> int:
@@ -266,27 +289,56 @@ def layer_bytes_per_token(model: Architecture, technique: TechniqueSpec, work: W
     """Bytes that one layer keeps per token; counted, and to the byte for Phi-3 in fp32.
 
     With hidden width h, query width q, key width k and feed-forward width f, in elements: the two norms' inputs and
-    outputs 4h (and 2h more where the norms are trained); attention q + 2k of the projections, q + k after rotation
+    outputs 4h (and more, see `_norm_bytes`); attention q + 2k of the projections, q + k after rotation
     where the projections are fused, or 3q where keys and values are repeated for groups, 2q of the output, and the
-    mask, one row of the sequence's length; the feed-forward layer 4f with a gate, 2f without. In half precision the
-    norms' outputs are cast for each module that reads them, and their inputs stay fp32. Scaled-dot-product attention
-    keeps no matrix of scores (Dao et al. 2022).
+    mask, one row of the sequence's length; the feed-forward layer 4f with a gate, 2f without, 3f where T5 drops some of
+    it out. In half precision the norms' outputs are cast for each module that reads them, and their inputs stay fp32.
+    Scaled-dot-product attention keeps no matrix of scores (Dao et al. 2022), unless some are dropped out: then the
+    scores, what is dropped and what is left, always in fp32.
     """
     hidden, wide = model.hidden_size, model.intermediate_size
-    gated = model.kind is ModelKind.CAUSAL
-    attention = _attention_elements(model) + work.sequence_length
-    feed_forward = (4 if gated else 2) * wide
-    norms = 2 * FP32 if footprint_of(technique).trains_base else 0
+    scores = FP32 * _score_elements(model, work)
+    attention = _attention_elements(model) + (0 if scores else work.sequence_length)
+    feed_forward = _feed_forward_factor(model) * wide
+    norms = _norm_bytes(model, technique)
     if work.autocast:
         readers = 2 if model.fused_projections else 5
-        return HALF * (attention + feed_forward + readers * hidden) + (2 * FP32 + norms) * hidden
-    return FP32 * (attention + feed_forward + 4 * hidden) + norms * hidden
+        return scores + HALF * (attention + feed_forward + readers * hidden) + (2 * FP32 + norms) * hidden
+    return scores + FP32 * (attention + feed_forward + 4 * hidden) + norms * hidden
+
+
+def _norm_bytes(model: Architecture, technique: TechniqueSpec) -> int:
+    """Per unit of width, beyond a norm's output: root-mean-square norms keep their input where they are trained.
+
+    The layer norms of BERT's family and of Marian, two and two and a half a layer, always keep it, and the outputs of
+    the modules before them are not kept (counted).
+    """
+    if model.kind is ModelKind.ENCODER:
+        return FP32
+    if model.kind is ModelKind.SEQ2SEQ and not model.attention_dropout:
+        return FP32 * 3 // 2
+    return 2 * FP32 if footprint_of(technique).trains_base else 0
+
+
+def _score_elements(model: Architecture, work: Workload) -> int:
+    """Per token and layer: three matrices of each attention whose weights are dropped out (counted)."""
+    if not model.attention_dropout:
+        return 0
+    matrices = 3 * model.num_attention_heads * work.sequence_length
+    return matrices * 3 // 2 if model.kind is ModelKind.SEQ2SEQ else matrices
+
+
+def _feed_forward_factor(model: Architecture) -> int:
+    if model.kind is ModelKind.CAUSAL:
+        return 4
+    return 3 if model.kind is ModelKind.SEQ2SEQ and model.attention_dropout else 2
 
 
 def _attention_elements(model: Architecture) -> int:
     query, key = query_width(model), key_width(model)
     if model.kind is ModelKind.SEQ2SEQ:
-        return 8 * query  # a decoder's layer has two attentions, an encoder's one: three for two layers
+        # A decoder's layer has two attentions, an encoder's one: three for two layers. Dropout keeps masks and copies.
+        return (10 if model.attention_dropout else 8) * query
     if query == key and model.fused_projections:
         return 7 * query
     return 5 * query
@@ -307,9 +359,10 @@ def logit_bytes(model: Architecture, work: Workload) -> int:
 
 def evaluation_bytes(model: Architecture, work: Workload) -> int:
     """An evaluation batch: its logits, and one layer's tensors, since nothing is kept for a backward pass."""
-    tokens = max(work.evaluation_tokens, work.sequence_length)
+    encoder = model.kind is ModelKind.ENCODER
+    tokens = max(ENCODER_EVALUATION_TOKENS if encoder else EVALUATION_TOKENS, work.sequence_length)
     layer = tokens * FP32 * (4 * model.hidden_size + 4 * model.intermediate_size)
-    if model.kind is ModelKind.ENCODER:
+    if encoder:
         return layer
     return layer + int(tokens * work.labelled_share) * model.vocab_size * FP32 * LOGIT_COPIES
 
