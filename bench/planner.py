@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planner_lessons import Lesson, lesson_of
 from planner_models import MODELS, config_of
 from planner_report import Point, markdown, plot, refitted, summary
 from tunesmith_api.architecture import Architecture
@@ -37,9 +38,6 @@ from tunesmith_api.shapes import architecture_of
 
 ROOT = Path(__file__).parents[1]
 STEPS = 3
-#: Share of a row that is its answer.
-ANSWER_SHARE = 0.5
-CLASSES = 4
 #: Training processes of a configuration that shares its model.
 PROCESSES = 2
 
@@ -56,7 +54,8 @@ class Case:
         precision: FP32 or BF16.
         label: what the table calls the technique.
         accumulation: forward passes of a step.
-        zero: DeepSpeed's stage, for two processes that share the model; None for one process alone.
+        zero: DeepSpeed's stage, for two processes that share the model; None without DeepSpeed.
+        ddp: whether two processes each hold the model.
     """
 
     model: str
@@ -66,6 +65,7 @@ class Case:
     precision: str = "FP32"
     accumulation: int = 1
     zero: int | None = None
+    ddp: bool = False
 
     @property
     def technique(self) -> dict[str, Any]:
@@ -75,17 +75,19 @@ class Case:
     @property
     def key(self) -> str:
         """A name that says everything."""
-        shared = "" if self.zero is None else f"/zero{self.zero}"
+        shared = "/ddp" if self.ddp else "" if self.zero is None else f"/zero{self.zero}"
         return f"{self.model}/{self.label}/{self.batch}x{self.length}/{self.precision}/{self.accumulation}{shared}"
 
     @property
-    def lesson(self) -> "Lesson":
+    def lesson(self) -> Lesson:
         """What the model learns."""
-        return LESSONS.get(MODELS.get(self.model, {}).get("model_type", ""), WRITING)
+        return lesson_of(MODELS.get(self.model, {}).get("model_type", ""))
 
     @property
     def distribution(self) -> dict[str, Any]:
         """The job's `distribution`."""
+        if self.ddp:
+            return {"strategy": "DDP", "processesPerWorker": PROCESSES}
         if self.zero is None:
             return {"strategy": "None"}
         return {"strategy": "DeepSpeed", "zeroStage": self.zero, "processesPerWorker": PROCESSES}
@@ -93,7 +95,7 @@ class Case:
     @property
     def processes(self) -> int:
         """Training processes."""
-        return 1 if self.zero is None else PROCESSES
+        return PROCESSES if self.ddp or self.zero is not None else 1
 
     @property
     def manner(self) -> str:
@@ -101,40 +103,8 @@ class Case:
         notes = [self.precision]
         notes += [f"{self.accumulation} passes a step"] if self.accumulation > 1 else []
         notes += [f"ZeRO-{self.zero}, each of {PROCESSES}"] if self.zero is not None else []
+        notes += [f"DDP, each of {PROCESSES}"] if self.ddp else []
         return ", ".join(notes)
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What a kind of model learns from a row.
-
-    Attributes:
-        task, format: the job's.
-        answer: share of the row's length that is its answer; 0 for a label, 1 for a target as long as the source.
-    """
-
-    task: str
-    format: str
-    answer: float
-
-    def row(self, words: list[str], number: int) -> dict[str, str]:
-        """A row of the data set."""
-        match self.format:
-            case "LabeledText":
-                return {"text": " ".join(words), "label": f"class {number % CLASSES}"}
-            case "ParallelText":
-                return {"source": " ".join(words), "target": " ".join(reversed(words))}
-            case _:
-                prompt = len(words) + 1 - int((len(words) + 1) * self.answer)
-                return {
-                    "prompt": "".join(map(_spaced, words[:prompt])),
-                    "completion": "".join(map(_spaced, words[prompt:])),
-                }
-
-
-WRITING = Lesson("TextGeneration", "PromptCompletion", ANSWER_SHARE)
-#: By `model_type`.
-LESSONS = {"bert": Lesson("TextClassification", "LabeledText", 0), "t5": Lesson("Translation", "ParallelText", 1)}
 
 
 def _peft(method: str) -> dict[str, Any]:
@@ -205,6 +175,8 @@ CASES = (
     Case("phi3-74m", "Full", 2, 128, zero=2),
     Case("phi3-74m", "Full", 2, 128, zero=3),
     Case("phi3-74m", "LoRA r16", 4, 128, zero=3),
+    Case("phi3-23m", "LoRA r16", 4, 128, zero=3),
+    Case("phi3-23m", "Full", 4, 128, ddp=True),
 )
 
 
@@ -267,10 +239,6 @@ def rows(case: Case, count: int) -> Iterator[str]:
     words = [f"w{number}" for number in range(4, MODELS[case.model]["vocab"])] if case.model in MODELS else TINY_WORDS
     for number in range(count):
         yield json.dumps(case.lesson.row(draw.choices(words, k=case.length - 1), number))
-
-
-def _spaced(word: str) -> str:
-    return f" {word}"
 
 
 def _tiny_words() -> list[str]:
