@@ -54,7 +54,7 @@ test-apiserver: venv ## Tests against a real etcd and API server with kwok nodes
 	$(VENV)/bin/pytest -m "apiserver and not e2e and not extended"
 
 test-e2e: venv ## Tests on a real Kubernetes node: images, chart, jobs, endpoints, failures
-	$(VENV)/bin/pytest e2e/tests -m "e2e and not extended"
+	$(VENV)/bin/pytest e2e/tests --durations 12 -m "e2e and not extended"
 
 try: venv ## Fine-tune, export and serve the example on this machine; no cluster, no root
 	$(VENV)/bin/tunesmith run $(EXAMPLE)/job.yaml --serve --once

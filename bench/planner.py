@@ -202,7 +202,7 @@ def point(case: Case, result: dict[str, int]) -> Point:
     """A configuration as the report needs it, its peak as it would be where the planner's constants were fitted."""
     measured = result["peak_bytes"] - result["libraries_bytes"] + FITTED_LIBRARIES_BYTES
     memory = estimated(case)
-    states = memory.weights + memory.adapter + memory.optimizer + memory.workspace
+    states = memory.weights + memory.adapter + memory.optimizer + memory.exchange + memory.workspace
     sizes = (memory.total, measured, memory.transient, states)
     return Point(case.model, case.label, case.batch, case.length, case.manner, *sizes)
 

@@ -33,7 +33,12 @@ def config_of(name: str) -> dict[str, Any]:
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": row["vocab"]}
     if row["model_type"] == "t5":
         own = {"d_model": row["hidden"], "d_ff": row["wide"], "num_layers": row["layers"], "num_heads": row["heads"]}
-        more = {"d_kv": row["hidden"] // row["heads"], "feed_forward_proj": "relu", "decoder_start_token_id": 0}
+        more = {
+            "dropout_rate": 0.1,
+            "d_kv": row["hidden"] // row["heads"],
+            "feed_forward_proj": "relu",
+            "decoder_start_token_id": 0,
+        }
         return {"model_type": "t5", "is_encoder_decoder": True, **special, **own, **more}
     common = {
         "model_type": row["model_type"],
@@ -45,7 +50,7 @@ def config_of(name: str) -> dict[str, Any]:
         **special,
     }
     if row["model_type"] == "bert":
-        return common
+        return {**common, "attention_probs_dropout_prob": 0.1}
     original = {"original_max_position_embeddings": CONTEXT} if row["model_type"] == "phi3" else {}
     tied = {"tie_word_embeddings": name == "llama-9m"}
     return {**common, **original, **tied, "num_key_value_heads": row["keys"]}
