@@ -123,11 +123,15 @@ def _page(senses: Sequence[Sense], draw: random.Random) -> Row:
     return {"context": ". ".join(entries), "question": f"What does {senses[asked].word} mean?", "answers": answers}
 
 
+def _has_words(entry: polib.MOEntry) -> bool:
+    return bool(entry.msgid.strip() and entry.msgstr.strip())
+
+
 def messages(sources: Sources, draw: random.Random) -> list[Row]:
     """Short messages of Debian's programs in English and in German."""
     root = sources.debian(*CATALOGUES) / "usr" / "share" / "locale" / "de" / "LC_MESSAGES"
     entries = [entry for path in sorted(root.glob("*.mo")) for entry in polib.mofile(str(path))]
-    pairs = {entry.msgid: entry.msgstr for entry in entries if entry.msgstr and len(entry.msgid) <= 80}
+    pairs = {entry.msgid: entry.msgstr for entry in entries if _has_words(entry) and len(entry.msgid) <= 80}
     rows = [{"source": source, "target": target} for source, target in pairs.items()]
     draw.shuffle(rows)
     return rows
