@@ -285,6 +285,17 @@ class DistributionSpec(Model):
         """Training processes in all."""
         return self.workers * self.processes_per_worker
 
+    @property
+    def stage(self) -> int | None:
+        """The ZeRO stage; None without DeepSpeed.
+
+        A job that names none gets 2: gradients and optimizer states are shared out, at the communication of plain data
+        parallelism (Rajbhandari et al. 2020, section 7).
+        """
+        if self.strategy is not Strategy.DEEPSPEED:
+            return None
+        return 2 if self.zero_stage is None else self.zero_stage
+
 
 class EarlyStopping(Model):
     """Stop when the evaluation loss no longer falls; the weights with the least one are the result."""

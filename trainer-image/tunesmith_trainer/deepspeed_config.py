@@ -2,13 +2,10 @@
 
 from typing import Any
 
-from tunesmith_api.enums import Offload, Precision, Strategy
+from tunesmith_api.enums import Offload, Precision
 from tunesmith_api.finetunejob import DistributionSpec, TrainingSpec
 from tunesmith_api.planner import ZERO_BUCKET_ELEMENTS, ZERO_LIVE_WEIGHTS
 
-#: What a job gets that asks for DeepSpeed and names no stage: gradients and optimizer states are shared out, at the
-#: communication of plain data parallelism (Rajbhandari et al. 2020, section 7).
-DEFAULT_STAGE = 2
 _ON_CPU = {"device": "cpu", "pin_memory": False}
 #: What each offload adds to the ZeRO section.
 _OFFLOADS: dict[Offload, dict[str, Any]] = {
@@ -26,13 +23,6 @@ _STAGE_3 = {
 }
 
 
-def zero_stage(spec: DistributionSpec) -> int | None:
-    """The ZeRO stage of a job; None without DeepSpeed."""
-    if spec.strategy is not Strategy.DEEPSPEED:
-        return None
-    return DEFAULT_STAGE if spec.zero_stage is None else spec.zero_stage
-
-
 def deepspeed_config(
     distribution: DistributionSpec, training: TrainingSpec, precision: Precision, world: int
 ) -> dict[str, Any] | None:
@@ -41,7 +31,7 @@ def deepspeed_config(
     Weights and optimizer states stay fp32 as in every other training here; BF16 is autocast, by DeepSpeed itself. The
     optimizer is torch's AdamW, on the host too, so that no operator has to be compiled.
     """
-    stage = zero_stage(distribution)
+    stage = distribution.stage
     if stage is None:
         return None
     config: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """What a job's spec means for the planner: its workload, its processes, and the memory of its stages. Pure."""
 
 from tunesmith_api.architecture import Architecture
-from tunesmith_api.enums import DataFormat, ExportFormat, ExportPrecision, Precision, Strategy, Task
+from tunesmith_api.enums import DataFormat, ExportFormat, ExportPrecision, Precision, Task
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner.memory import (
     COMPLETION_SHARE,
@@ -40,11 +40,10 @@ def workload_of(spec: FineTuneJobSpec, model: Architecture, *, autocast: bool) -
 def sharding_of(spec: FineTuneJobSpec) -> Sharding:
     """The job's processes and how they share the model; ZeRO stage 2 where DeepSpeed is asked for without a stage."""
     asked = spec.distribution
-    stage = asked.zero_stage if asked.zero_stage is not None else 2
     return Sharding(
-        processes=asked.workers * asked.processes_per_worker,
+        processes=asked.processes,
         per_worker=asked.processes_per_worker,
-        zero_stage=stage if asked.strategy is Strategy.DEEPSPEED else None,
+        zero_stage=asked.stage,
         offload=asked.offload,
     )
 

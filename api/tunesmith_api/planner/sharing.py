@@ -11,11 +11,8 @@ _SHARES: tuple[dict[str, Any], ...] = (
     {"strategy": Strategy.DEEPSPEED, "zero_stage": 2},
     {"strategy": Strategy.DEEPSPEED, "zero_stage": 3},
 )
-_SHARED = {
-    1: "the optimizer's states",
-    2: "optimizer states and gradients",
-    3: "weights, gradients and optimizer states",
-}
+#: By stage, of those above.
+_SHARED = {2: "optimizer states and gradients", 3: "weights, gradients and optimizer states"}
 
 
 def distributions_for(asked: DistributionSpec) -> list[DistributionSpec]:
@@ -29,16 +26,14 @@ def distributions_for(asked: DistributionSpec) -> list[DistributionSpec]:
 
 def effort(distribution: DistributionSpec) -> int:
     """An order of what the processes exchange: a ZeRO stage exchanges at least as much as those below it."""
-    return (distribution.zero_stage or 2) + 1 if distribution.strategy is Strategy.DEEPSPEED else 0
+    return distribution.stage or 0
 
 
 def share_name(distribution: DistributionSpec) -> str:
     """A distribution in a word."""
-    if distribution.strategy is not Strategy.DEEPSPEED:
-        return str(distribution.strategy)
-    return f"ZeRO-{2 if distribution.zero_stage is None else distribution.zero_stage}"
+    return str(distribution.strategy) if distribution.stage is None else f"ZeRO-{distribution.stage}"
 
 
 def shared_parts(distribution: DistributionSpec) -> str:
-    """What of the training's state lies in parts on the processes."""
-    return _SHARED.get(distribution.zero_stage or 0, "nothing")
+    """What lies in parts on the processes, of a way of `distributions_for` that is DeepSpeed's."""
+    return _SHARED[effort(distribution)]
