@@ -177,6 +177,11 @@ CASES = (
     Case("phi3-74m", "LoRA r16", 4, 128, zero=3),
     Case("phi3-23m", "LoRA r16", 4, 128, zero=3),
     Case("phi3-23m", "Full", 4, 128, ddp=True),
+    Case("phi3-74m-bf16", "LoRA r16", 4, 128, "BF16"),
+    Case("phi3-74m-bf16", "rsLoRA r64", 2, 256, "BF16"),
+    Case("phi3-74m-bf16", "LoRA r8", 8, 512, "BF16"),
+    Case("llama-39m-bf16", "DoRA r16", 4, 128, "BF16"),
+    Case("llama-39m-bf16", "LoRA r8", 4, 256, "BF16"),
 )
 
 
@@ -194,6 +199,7 @@ def estimated(case: Case) -> MemoryEstimate:
         labelled_share=case.lesson.answer,
         accumulation=case.accumulation,
         autocast=spec.training.precision is Precision.BF16,
+        lossless_half=architecture(case.model).stored_in_bf16,
     )
     return estimate_memory(architecture(case.model), spec.technique, work, sharding_of(spec))
 

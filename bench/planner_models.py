@@ -24,6 +24,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "bert-11m": {"model_type": "bert", "hidden": 256, "wide": 1024, "layers": 4, "heads": 4, "keys": 4, "vocab": 30522},
     "t5-17m": {"model_type": "t5", "hidden": 256, "wide": 1024, "layers": 6, "heads": 4, "keys": 4, "vocab": 32128},
 }
+MODELS |= {f"{name}-bf16": MODELS[name] | {"dtype": "bfloat16"} for name in ("phi3-74m", "llama-39m")}
 CONTEXT = 2048
 
 
@@ -47,6 +48,7 @@ def config_of(name: str) -> dict[str, Any]:
         "num_hidden_layers": row["layers"],
         "num_attention_heads": row["heads"],
         "max_position_embeddings": CONTEXT if row["model_type"] != "bert" else 512,
+        "dtype": row.get("dtype", "float32"),
         **special,
     }
     if row["model_type"] == "bert":
@@ -73,6 +75,7 @@ def write(name: str, folder: Path) -> None:
     kinds = {"bert": AutoModelForMaskedLM, "t5": AutoModelForSeq2SeqLM}
     torch.manual_seed(0)
     model = kinds.get(config.model_type, AutoModelForCausalLM).from_config(config)
+    model = model.to(config.dtype or torch.float32)
     model.save_pretrained(folder / name)
     special = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3}
     words = special | {f"w{number}": number for number in range(4, config.vocab_size)}

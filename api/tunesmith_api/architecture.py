@@ -35,3 +35,5 @@ class Architecture(Model):
     """Whether queries, keys and values (and gate and up) are one module each, as in Phi-3."""
     attention_dropout: bool = False
     """Whether training drops out some of the attention's weights, whose whole matrix a CPU then keeps."""
+    stored_in_bf16: bool = False
+    """Whether the checkpoint's weights are in bf16, so that training by autocast can hold the frozen ones in it."""

@@ -163,6 +163,7 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
         tie_word_embeddings=kind is not ModelKind.CAUSAL or bool(config.get("tie_word_embeddings")),
         fused_projections=config.get("model_type") in _FUSED,
         attention_dropout=any(config.get(name) for name in _DROPOUTS),
+        stored_in_bf16=(config.get("dtype") or config.get("torch_dtype")) == "bfloat16",
     )
     return model.model_copy(update={"parameters": count_weights(model)})
 

@@ -189,7 +189,7 @@ def test_processes_share_no_more_than_they_must(technique: dict[str, Any], gib: 
 def test_the_pool_that_needs_least_sharing_is_preferred() -> None:
     """A pool whose devices hold the whole model goes before one that needs ZeRO; a named strategy stays."""
     pair = {"workers": 4}
-    found = settle(spec(technique={"type": "LoRA"}, distribution=pair), MINI, (pool_of(30), pool_of(80)))
+    found = settle(spec(technique={"type": "LoRA"}, distribution=pair), MINI, (pool_of(20), pool_of(80)))
     assert (found.pool, share_name(found.distribution)) == ("gpu-80", "DDP")
     asked = {"strategy": "DeepSpeed", "zeroStage": 1, **pair}
     kept = settle(spec(technique={"type": "LoRA"}, distribution=asked), MINI, (pool_of(80),))

@@ -25,6 +25,7 @@ from tunesmith_api.planner.memory import (
     base_bytes,
     cache_bytes,
     generation_bytes,
+    halved_weights,
     layer_bytes_per_token,
     logit_bytes,
 )
@@ -236,3 +237,40 @@ def test_reflections_and_virtual_tokens_take_memory() -> None:
     short = memory(peft("PromptTuning", num_virtual_tokens=16))
     longer = memory(peft("PromptTuning", num_virtual_tokens=48), replace(WORK, sequence_length=32))
     assert longer.activations == short.activations
+
+
+def test_a_bf16_checkpoint_takes_two_bytes_of_a_frozen_weight_and_no_copy() -> None:
+    """Where training goes by autocast: 4 of 6 bytes are saved, and an evaluation has the weights in fp32."""
+    linear = linear_weights(PHI3_MINI)
+    half = replace(WORK, autocast=True)
+    plain, held = memory(work=half), memory(work=replace(half, lossless_half=True))
+    assert plain.weights - held.weights == held.restored == 2 * linear
+    assert plain.activations - held.activations == 2 * linear
+    assert memory(work=replace(WORK, lossless_half=True)) == memory()
+    evaluating = replace(held, activations=0, logits=0, gradients=0)
+    assert evaluating.total - replace(evaluating, restored=0).total == 2 * linear
+
+
+@pytest.mark.parametrize(
+    ("technique", "share"),
+    [
+        ({"type": "QLoRA"}, 0),
+        ({"type": "Full"}, 0),
+        ({"type": "Full", "full": {"lastLayers": 8}}, 0.75),
+        ({"type": "LoRA", "lora": {"init": "PiSSA"}}, 0),
+        ({"type": "DoRA"}, 1),
+        ({"type": "PEFT", "peft": {"method": "LayerNorm"}}, 1),
+    ],
+)
+def test_only_weights_that_stay_the_checkpoints_are_held_in_half(technique: dict[str, Any], share: float) -> None:
+    """Trained, quantised and split ones are not."""
+    asked = TechniqueSpec.model_validate(technique)
+    work = replace(WORK, autocast=True, lossless_half=True)
+    assert halved_weights(PHI3_MINI, asked, work) == share * linear_weights(PHI3_MINI)
+
+
+def test_deepspeed_keeps_weights_of_its_own() -> None:
+    """With ZeRO nothing is held in half precision, which the trainer leaves to DeepSpeed."""
+    work = replace(WORK, autocast=True)
+    sharding = Sharding(processes=2, per_worker=1, zero_stage=2)
+    assert memory(work=replace(work, lossless_half=True), sharding=sharding) == memory(work=work, sharding=sharding)

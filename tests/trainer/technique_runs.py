@@ -38,12 +38,19 @@ def start(recipe: Recipe, asked: TechniqueSpec) -> Any:
     return adapt(base, Adaptation(asked, task=recipe.peft_task, total_steps=STEPS))
 
 
-def trainer_of(model: Any, asked: TechniqueSpec, recipe: Recipe, folder: Path, **more: Any) -> TuningTrainer:
+def trainer_of(
+    model: Any,
+    asked: TechniqueSpec,
+    recipe: Recipe,
+    folder: Path,
+    precision: Precision = Precision.FP32,
+    **more: Any,
+) -> TuningTrainer:
     """The trainer of eight steps on the evaluation rows, with a checkpoint after the fourth; `more` hyperparameters."""
     rate = technique_of(asked).learning_rate * HASTE
     every = STEPS // 2
     spec = TrainingSpec(batch_size=4, learning_rate=rate, checkpoint_every_steps=every, warmup_fraction=0, **more)
-    plan = LoopPlan(spec, STEPS, Precision.FP32, Device("cpu", bf16=False), folder, asked)
+    plan = LoopPlan(spec, STEPS, precision, Device("cpu", bf16=False), folder, asked)
     trainer = TuningTrainer(model, plan, recipe.evaluation, recipe)
     trainer.watch(Board(), Calm())
     return trainer

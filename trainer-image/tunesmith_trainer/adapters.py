@@ -205,11 +205,11 @@ def linear_names(model: Any, targets: Sequence[str] = ()) -> list[str]:
     return [
         name
         for name, part in model.named_modules()
-        if isinstance(part, nn.Linear) and _repeated(name) and (not targets or name.rpartition(".")[2] in targets)
+        if isinstance(part, nn.Linear) and in_layers(name) and (not targets or name.rpartition(".")[2] in targets)
     ]
 
 
-def _repeated(name: str) -> bool:
+def in_layers(name: str) -> bool:
     """Whether a module lies in a stack of layers, by the number in its name."""
     return any(part.isdigit() for part in name.split("."))
 

@@ -27,6 +27,7 @@ from tunesmith_trainer.environment import peak_resident_bytes, worker_threads
 from tunesmith_trainer.errors import PreemptedError
 from tunesmith_trainer.gang import Gang, joined
 from tunesmith_trainer.gates import check_gates, require_gates
+from tunesmith_trainer.halved import halved
 from tunesmith_trainer.loop import LoopPlan, TuningTrainer, count_steps
 from tunesmith_trainer.model_files import width_of
 from tunesmith_trainer.outcome import Outcome
@@ -269,7 +270,11 @@ def _loop(job: _Job, trainer: TuningTrainer, checkpoint: Path | None) -> None:
     """
     if checkpoint is not None:
         log.info("resuming", step=step_of(checkpoint))
-    with job.run.preemption.deferred():
+    alone = job.plan.weights.config is None  # DeepSpeed keeps weights of its own
+    precision = job.plan.precision if alone else Precision.FP32
+    with job.run.preemption.deferred(), halved(trainer.model, precision) as held:
+        if held:
+            log.info("frozen weights are held in half precision, which is exact", weights=held)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     step = trainer.state.global_step
     if job.run.preemption.requested:

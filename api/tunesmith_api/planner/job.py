@@ -33,6 +33,7 @@ def workload_of(spec: FineTuneJobSpec, model: Architecture, *, autocast: bool) -
         accumulation=spec.training.gradient_accumulation_steps,
         autocast=autocast,
         checkpointing=spec.training.gradient_checkpointing,
+        lossless_half=model.stored_in_bf16 and spec.training.precision is not Precision.FP16,
         answer_tokens=generation.max_new_tokens if generation.max_samples else 0,
     )
 

@@ -7,7 +7,7 @@
 from dataclasses import dataclass, fields, replace
 
 from tunesmith_api.architecture import Architecture
-from tunesmith_api.enums import ModelKind, Offload
+from tunesmith_api.enums import LoraInit, ModelKind, Offload, TechniqueType
 from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_api.planner.footprint import extra_elements, footprint_of
 from tunesmith_api.planner.storage import storage_of
@@ -63,6 +63,7 @@ class Workload:
         accumulation: forward passes of an optimizer step.
         autocast: half-precision arithmetic over full-precision weights.
         checkpointing: activations of a layer are worked out again in the backward pass.
+        lossless_half: the checkpoint's weights are in the half precision of the arithmetic.
         answer_tokens: longest generated answer; 0 where nothing is generated.
     """
 
@@ -72,6 +73,7 @@ class Workload:
     accumulation: int = 1
     autocast: bool = False
     checkpointing: bool = False
+    lossless_half: bool = False
     answer_tokens: int = 0
 
     @property
@@ -108,7 +110,7 @@ class MemoryEstimate:
     Gradients, and activations with logits, are not at their peaks together, and neither is evaluation: see `total`.
 
     Attributes:
-        weights: frozen and trained base weights.
+        weights: frozen and trained base weights, as training holds them.
         adapter: weights that the technique adds.
         gradients: of the trained weights.
         optimizer: AdamW's two moments, and the fp32 copy of half-precision weights.
@@ -118,6 +120,7 @@ class MemoryEstimate:
         framework: the libraries.
         exchange: what several processes hold to exchange gradients and weights.
         workspace: what operators hold beside tensors.
+        restored: what the weights take more in an evaluation, which has all of them in fp32.
         slack: what the allocator holds beside tensors, as a share of the transient ones.
         host: memory beside the devices' that a worker's processes need for offloading and for loading the model, each
             the whole of it; 0 where the device is the host.
@@ -134,6 +137,7 @@ class MemoryEstimate:
     framework: int
     exchange: int = 0
     workspace: int = 0
+    restored: int = 0
     slack: float = HOST_SLACK
     host: int = 0
     accumulates: bool = False
@@ -153,7 +157,8 @@ class MemoryEstimate:
     def total(self) -> int:
         """Peak on the device (in the process, where there is no device)."""
         states = self.weights + self.adapter + self.optimizer + self.exchange
-        return states + self.framework + self.workspace + self.transient + self.allocator
+        evaluating = self.restored + int(self.evaluation * (1 + self.slack))
+        return states + self.framework + self.workspace + max(self.transient + self.allocator, evaluating)
 
     @property
     def allocator(self) -> int:
@@ -187,8 +192,10 @@ def estimate_memory(
     states = _states(model, technique, shared)
     work = replace(work, sequence_length=work.sequence_length + virtual_tokens(technique))
     on_device, host = _place(states, shared, device=device)
+    saved = HALF * halved_weights(model, technique, work) if shared.zero_stage is None else 0
+    work = replace(work, lossless_half=saved > 0)
     return MemoryEstimate(
-        weights=on_device.weights,
+        weights=on_device.weights - saved,
         adapter=states.adapter,
         gradients=on_device.gradients,
         optimizer=on_device.optimizer,
@@ -198,6 +205,7 @@ def estimate_memory(
         framework=DEVICE_FRAMEWORK_BYTES if device else FRAMEWORK_BYTES,
         exchange=_exchange(model, technique, shared, device=device),
         workspace=_workspace(model, technique),
+        restored=saved,
         slack=DEVICE_SLACK if device else HOST_SLACK,
         host=host + shared.per_worker * (FRAMEWORK_BYTES + model.parameters * FP32) if device else 0,
         accumulates=work.accumulation > 1,
@@ -347,9 +355,22 @@ def _attention_elements(model: Architecture) -> int:
 
 
 def _half_copies(model: Architecture, technique: TechniqueSpec, work: Workload) -> int:
-    """Autocast keeps a half-precision copy of each linear weight for the backward pass (counted)."""
-    quantized = storage_of(technique).quantized
-    return linear_weights(model) * HALF if work.autocast and not quantized else 0
+    """Autocast keeps a half-precision copy of each fp32 linear weight for the backward pass (counted)."""
+    if not work.autocast or storage_of(technique).quantized:
+        return 0
+    return HALF * (linear_weights(model) - halved_weights(model, technique, work))
+
+
+def halved_weights(model: Architecture, technique: TechniqueSpec, work: Workload) -> int:
+    """How many frozen weights training holds in half precision, without DeepSpeed: see the trainer's `halved`."""
+    changed = technique.lora is not None and technique.lora.init in {LoraInit.PISSA, LoraInit.OLORA}
+    if not (work.autocast and work.lossless_half) or changed or storage_of(technique).quantized:
+        return 0
+    linear = linear_weights(model)
+    if technique.type is not TechniqueType.FULL:
+        return linear
+    last = technique.full.last_layers if technique.full else None
+    return 0 if last is None else linear * max(0, layers(model) - last) // layers(model)
 
 
 def logit_bytes(model: Architecture, work: Workload) -> int:
