@@ -1,5 +1,7 @@
 """The process's environment, settled before any heavy library is loaded: telemetry, threads, file modes."""
 
+import ctypes
+import gc
 import math
 import os
 import resource
@@ -70,3 +72,15 @@ def peak_resident_bytes() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def return_memory() -> None:
+    """Return the heap's free pages to the system, where glibc has kept them.
+
+    Between phases that use blocks of different sizes: what one leaves free does not fit the next, whose blocks would
+    come on top. A device's memory is not touched.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -17,6 +17,7 @@ from tunesmith_trainer.batches import BLANK, LengthBucketSampler
 from tunesmith_trainer.callbacks import DivergenceGuard, ReportProgress, SealCheckpoints, StopTogether
 from tunesmith_trainer.encode import IGNORED
 from tunesmith_trainer.encoded import lengths_of
+from tunesmith_trainer.environment import return_memory
 from tunesmith_trainer.gang import Gang
 from tunesmith_trainer.optimizers import optimizer_for
 from tunesmith_trainer.precision import Device
@@ -203,7 +204,9 @@ class TuningTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Log the mean loss of the first evaluation rows; what the start of a run measures decides nothing."""
+        return_memory()
         metrics = {"eval_loss": self._plan.weights.measure(self._mean_loss)}
+        return_memory()
         self.log(metrics)
         if self.control.should_evaluate:
             self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -23,7 +23,7 @@ from tunesmith_trainer.callbacks import TrackSteps
 from tunesmith_trainer.checkpoints import folder_of, newest_whole, step_of
 from tunesmith_trainer.deepspeed_config import deepspeed_config
 from tunesmith_trainer.encoded import read_encoded
-from tunesmith_trainer.environment import peak_resident_bytes, worker_threads
+from tunesmith_trainer.environment import peak_resident_bytes, return_memory, worker_threads
 from tunesmith_trainer.errors import PreemptedError
 from tunesmith_trainer.gang import Gang, joined
 from tunesmith_trainer.gates import check_gates, require_gates
@@ -199,6 +199,7 @@ def _base_scores(job: _Job, model: Any) -> Scores:
 
 def _score(job: _Job, model: Any) -> Measured:
     def measured() -> Any:
+        return_memory()
         found = job.recipe.score(job.recipe.view(model))
         return _MEASURED.dump_python(found, mode="json", by_alias=True, exclude_none=True)
 
@@ -272,6 +273,7 @@ def _loop(job: _Job, trainer: TuningTrainer, checkpoint: Path | None) -> None:
         log.info("resuming", step=step_of(checkpoint))
     alone = job.plan.weights.config is None  # DeepSpeed keeps weights of its own
     precision = job.plan.precision if alone else Precision.FP32
+    return_memory()
     with job.run.preemption.deferred(), halved(trainer.model, precision) as held:
         if held:
             log.info("frozen weights are held in half precision, which is exact", weights=held)
