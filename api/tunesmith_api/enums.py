@@ -153,9 +153,14 @@ class TrackerType(StrEnum):
 
 
 class ExportFormat(StrEnum):
-    """ONNX: a model folder that serves. Adapter: the trained weights in PEFT's layout, which no endpoint serves."""
+    """What is published. No endpoint serves Safetensors and Adapter.
+
+    ONNX: a model folder that serves. Safetensors: the merged model in transformers' layout, for other tools, and for
+    another job to tune. Adapter: the trained weights in PEFT's layout.
+    """
 
     ONNX = "ONNX"
+    SAFETENSORS = "Safetensors"
     ADAPTER = "Adapter"
 
 

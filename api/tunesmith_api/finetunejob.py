@@ -648,7 +648,7 @@ class Parity(Model):
 
 
 class ArtifactStatus(Model):
-    """What was published: a model folder, or with export.format Adapter the adapter's folder."""
+    """What was published: the folder that export.format asks for."""
 
     uri: Uri
     """Where the folder lies."""

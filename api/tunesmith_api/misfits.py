@@ -99,16 +99,20 @@ def _quantisation(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
 
 
 def _export(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
-    onnx = spec.export.format is ExportFormat.ONNX
-    if onnx and not row.merges:
-        why = "does not merge into the base weights, so no ONNX model can hold it"
+    wanted = spec.export.format
+    onnx, adapter = wanted is ExportFormat.ONNX, wanted is ExportFormat.ADAPTER
+    if not adapter and not row.merges:
+        why = f"does not merge into the base weights, so no {wanted} model can hold it"
         yield f"spec.export.format: {row.name} {why}; set export.format to Adapter, or use LoRA"
     if not onnx and spec.export.precision is not ExportPrecision.BALANCED:  # what stands there when nobody said one
-        yield f"spec.export.precision: {spec.export.precision} is of ONNX models and format is Adapter; leave it out"
-    if not onnx and spec.technique.type is TechniqueType.FULL:
-        yield "spec.export.format: Adapter needs an adapter and type Full trains the model's own weights; use ONNX"
+        yield f"spec.export.precision: {spec.export.precision} is of ONNX models and format is {wanted}; leave it out"
+    if adapter and spec.technique.type is TechniqueType.FULL:
+        yield (
+            "spec.export.format: Adapter needs an adapter and type Full trains the model's own weights; use ONNX or"
+            " Safetensors"
+        )
     if not onnx and spec.serve is not None:
-        yield "spec.serve: an endpoint serves ONNX models and export.format is Adapter; leave serve out or use ONNX"
+        yield f"spec.serve: an endpoint serves ONNX models and export.format is {wanted}; leave serve out or use ONNX"
 
 
 def _distribution(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:

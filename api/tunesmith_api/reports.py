@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from tunesmith_api.architecture import Architecture
+from tunesmith_api.enums import ExportFormat
 from tunesmith_api.exits import FailureCategory
 from tunesmith_api.finetunejob import (
     ArtifactStatus,
@@ -118,7 +119,7 @@ class TrainReport(Model):
 
 
 class ExportReport(Model):
-    """What the export stage did; lies in the model folder, or in the adapter's."""
+    """What the export stage did; lies in the folder that it published."""
 
     job: Identifier
     """Name of the FineTuneJob."""
@@ -126,12 +127,14 @@ class ExportReport(Model):
     """The base model's preset or URI."""
     artifact: ArtifactStatus
     """What was published."""
+    format: ExportFormat = ExportFormat.ONNX
+    """In which layout."""
     parity: Parity | None = None
-    """How close the ONNX model is to the merged torch model; absent for an adapter."""
+    """How close the ONNX model is to the merged torch model; absent for the other formats."""
     exported: Scores | None = None
-    """Metrics of the ONNX model; absent for an adapter, whose are the tuned model's."""
+    """Metrics of the ONNX model; absent for the other formats, whose are the tuned model's."""
     gates: list[GateResult]
-    """How the gates came out on the ONNX model, or on the tuned one for an adapter."""
+    """How the gates came out on the ONNX model, or on the tuned one for the other formats."""
     versions: Annotated[dict[str, str], Field(max_length=32)]
     """Versions of the libraries that made it."""
 

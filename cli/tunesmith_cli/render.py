@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from tunesmith_api import ExportReport, Resolution, TrainReport
-from tunesmith_api.enums import Metric
+from tunesmith_api.enums import ExportFormat, Metric
 from tunesmith_api.finetunejob import DatasetStatus, GateResult, Progress, Scores
 from tunesmith_api.metrics import METRICS, measured, score_of
 from tunesmith_api.reports import ClassScores
@@ -71,7 +71,8 @@ def export_line(report: ExportReport) -> str:
     """What export did."""
     parity = report.parity
     if parity is None:
-        return f"{size(report.artifact.size_bytes)}, the adapter alone"
+        what = "the adapter alone" if report.format is ExportFormat.ADAPTER else "the merged weights"
+        return f"{size(report.artifact.size_bytes)}, {what}"
     return (
         f"{size(report.artifact.size_bytes)}, {report.artifact.precision}, greedy agreement"
         f" {parity.greedy_agreement:.1%}, largest logit difference {parity.max_logit_difference:.2g}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tunesmith_api import JobConfig
+from tunesmith_api.enums import ExportFormat
 from tunesmith_cli.folder import RunFolder
 from tunesmith_cli.render import (
     class_rows,
@@ -113,9 +114,16 @@ def _plots(folder: RunFolder) -> str:
     return "## Plots\n\n" + "\n\n".join(links) if links else ""
 
 
+_EXPORTS = {
+    ExportFormat.ONNX: "the exported model (ONNX)",
+    ExportFormat.SAFETENSORS: "the merged model (safetensors)",
+    ExportFormat.ADAPTER: "the adapter (PEFT)",
+}
+
+
 def _exported(folder: RunFolder) -> str:
     report = folder.export_report()
-    return "the adapter (PEFT)" if report is not None and report.parity is None else "the exported model (ONNX)"
+    return _EXPORTS[report.format if report is not None else ExportFormat.ONNX]
 
 
 def _files(folder: RunFolder) -> str:

@@ -139,7 +139,7 @@ class Observer:
         mounts = mounts_of(spec)
         if not prepared:
             lacking = await_jobs(
-                key.name, mounts.jobs, lambda name: self._caches.get(Key("FineTuneJob", key.namespace, name))
+                key.name, mounts, lambda name: self._caches.get(Key("FineTuneJob", key.namespace, name))
             )
             if lacking != Lacking():
                 return lacking

@@ -21,15 +21,19 @@ DATASET = {"train": {"uri": "job://first/samples.jsonl"}, "evaluation": {"fracti
 EXPORTED = [{"type": "Exported", "status": "True"}]
 
 
-def first(**status: Any) -> Body:
+READER = FineTuneJobSpec.model_validate({"model": {"preset": "tiny-phi3"}, "dataset": DATASET})
+TUNER = FineTuneJobSpec.model_validate({"model": {"uri": "job://first"}, "dataset": DATASET})
+
+
+def first(export: str | None = None, **status: Any) -> Body:
     """The job that is read."""
-    return {"metadata": {"name": "first"}, "status": status}
+    spec = {"export": {"format": export}} if export else {}
+    return {"metadata": {"name": "first"}, "spec": spec, "status": status}
 
 
 def test_another_jobs_output_is_its_workspace() -> None:
     """Alone the exported folder, with a path what lies there in the workspace; the claim is mounted."""
-    spec = FineTuneJobSpec.model_validate({"model": {"uri": "job://first"}, "dataset": DATASET})
-    mounts = mounts_of(spec)
+    mounts = mounts_of(TUNER)
     assert mounts.inputs == {
         "job://first": "/inputs/pvc/first-workspace/export",
         "job://first/samples.jsonl": "/inputs/pvc/first-workspace/samples.jsonl",
@@ -56,12 +60,27 @@ def test_another_jobs_output_is_its_workspace() -> None:
 )
 def test_another_job_is_waited_for(other: Body | None, said: Lacking) -> None:
     """Absent or running: it may come; failed: it never will; exported: go on."""
-    assert await_jobs("second", ("first",), lambda _: other) == said
+    assert await_jobs("second", mounts_of(READER), lambda _: other) == said
 
 
 def test_a_job_cannot_read_itself() -> None:
     """It would wait for ever."""
-    assert "this job itself" in await_jobs("first", ("first",), lambda _: first()).missing
+    assert "this job itself" in await_jobs("first", mounts_of(READER), lambda _: first()).missing
+
+
+@pytest.mark.parametrize(
+    ("export", "missing"),
+    [
+        (None, "spec.model.uri: FineTuneJob 'first' exports ONNX, which cannot be tuned further"),
+        ("Adapter", "set its export.format to Safetensors"),
+        ("Safetensors", ""),
+    ],
+)
+def test_only_merged_weights_are_tuned_further(export: str | None, missing: str) -> None:
+    """Another job's model is refused before that job is waited for; its data may come from any export."""
+    lacking = await_jobs("second", mounts_of(TUNER), lambda _: first(export, phase="Training"))
+    assert missing in lacking.missing
+    assert bool(lacking.missing) == bool(missing)
 
 
 def test_a_waiting_job_is_pending_and_then_starts(

@@ -150,7 +150,7 @@ def test_an_adapter_is_not_served(world: Callable[..., World], tuned: Callable[.
     one = world(source={"job": "bot"})
     one.jobs = [adapter]
     one.reconcile()
-    assert "exports an adapter" in one.condition("Ready")["message"]
+    assert "exports Adapter" in one.condition("Ready")["message"]
 
 
 def test_the_newest_matching_job_takes_over(world: Callable[..., World], tuned: Callable[..., Body]) -> None:

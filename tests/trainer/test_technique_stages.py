@@ -47,3 +47,38 @@ def test_an_adapter_is_published_in_the_library_s_layout(job, run_here):
     settings["base_model_name_or_path"] = str(MODEL)
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     assert AutoPeftModelForCausalLM.from_pretrained(folder).active_peft_config.num_virtual_tokens == 20
+
+
+def test_merged_weights_are_tuned_further_by_another_job(job, run_here, tmp_path):
+    """The folder is a model that says what the tuned one said: a second job begins where the first ended."""
+    short = {
+        "training": {"maxSteps": 40, "learningRate": 0.01, "batchSize": 16},
+        "evaluation": {"generation": {"maxSamples": 8, "maxNewTokens": 8}},
+    }
+    config = job(**short)
+    config["spec"]["export"] = {"format": "Safetensors"}
+    export = run_all(run_here, config)
+    folder = Path(config["workspace"]) / "export"
+    assert (export.format, export.parity, export.artifact.precision) == ("Safetensors", None, None)
+    assert not list(folder.glob("*.onnx"))
+    first = json.loads((folder.parent / "train-report.json").read_text())
+    second = job(**short, model={"preset": None, "uri": "job://home"})
+    second |= {"workspace": str(tmp_path / "second"), "inputs": {**config["inputs"], "job://home": str(folder)}}
+    for stage in (Stage.PREPARE, Stage.TRAIN):
+        ended = run_here(stage, second)
+        assert ended.code == 0, ended.message
+    base = json.loads((tmp_path / "second/train-report.json").read_text())["base"]
+    assert base["perplexity"] == pytest.approx(first["tuned"]["perplexity"], rel=1e-3)
+
+
+def test_an_onnx_model_is_not_tuned_further(job, run_here, tmp_path):
+    """The message says which export can be."""
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    (exported / "config.json").write_bytes((MODEL / "config.json").read_bytes())
+    (exported / "export-report.json").write_text("{}")
+    config = job(model={"preset": None, "uri": "job://home"})
+    config["inputs"]["job://home"] = str(exported)
+    ended = run_here(Stage.PREPARE, config)
+    assert ended.code == 64
+    assert "set that job's export.format to Safetensors" in ended.message

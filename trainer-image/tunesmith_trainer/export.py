@@ -12,10 +12,10 @@ from tunesmith_api.enums import ExportFormat
 from tunesmith_api.finetunejob import ArtifactStatus, EvaluationStatus, Scores
 from tunesmith_api.jobconfig import WORKSPACE_PATH
 from tunesmith_trainer import log
-from tunesmith_trainer.adapter_folder import make_adapter_folder
 from tunesmith_trainer.environment import worker_threads
 from tunesmith_trainer.errors import InputNotFoundError
 from tunesmith_trainer.gates import check_gates, require_gates
+from tunesmith_trainer.library_folder import make_library_folder
 from tunesmith_trainer.model_folder import folder_digest, folder_size
 from tunesmith_trainer.outcome import Outcome
 from tunesmith_trainer.parity import require_parity
@@ -95,8 +95,8 @@ def _completed(run: Run, key: str) -> ExportReport | None:
 
 def _make(run: Run, prepared: Prepared, trained: TrainReport) -> ExportReport:
     workspace, spec = run.workspace, run.config.spec
-    if spec.export.format is ExportFormat.ADAPTER:
-        return make_adapter_folder(run, prepared, trained, artifact_uri(run))
+    if spec.export.format is not ExportFormat.ONNX:
+        return make_library_folder(run, prepared, trained, artifact_uri(run))
     folder = workspace.export.with_name("export.tmp")
     recipe = load_recipe(run, prepared)
     for leftover in (folder, workspace.merged):

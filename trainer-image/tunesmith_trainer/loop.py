@@ -99,7 +99,7 @@ def training_arguments(plan: LoopPlan) -> TrainingArguments:
         warmup_steps=round(spec.warmup_fraction * plan.total_steps),
         weight_decay=spec.weight_decay,
         max_grad_norm=spec.max_gradient_norm,
-        optim="adamw_torch",
+        optim="adamw_torch" if on_cpu else "adamw_torch_fused",  # torch's other one holds all denominators at once
         seed=spec.seed,
         data_seed=spec.seed,
         bf16=plan.precision is Precision.BF16 and plan.weights.config is None,

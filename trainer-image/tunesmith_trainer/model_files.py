@@ -105,6 +105,11 @@ def inspect_model(path: Path) -> ModelFiles:
     if not weights:
         if any(found for pattern in _PICKLES for found in path.glob(pattern)):
             raise BadConfigError(f"spec.model: {path} has only pickled weights, which can run code; use safetensors")
+        if (path / "export-report.json").is_file():
+            raise BadConfigError(
+                f"spec.model: {path} is a job's exported model, which cannot be tuned; set that job's export.format to"
+                " Safetensors"
+            )
         raise InputNotFoundError(f"spec.model: {path} has no *.safetensors")
     if not (path / "tokenizer.json").is_file():
         raise InputNotFoundError(f"spec.model: {path} has no tokenizer.json")

@@ -6,6 +6,7 @@ from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner.memory import (
     COMPLETION_SHARE,
     DEFAULT_SEQUENCE_LENGTH,
+    FP32,
     FRAMEWORK_BYTES,
     MemoryEstimate,
     Sharding,
@@ -64,7 +65,9 @@ def estimate_job(spec: FineTuneJobSpec, model: Architecture, *, device: bool = F
 
 
 def export_bytes(spec: FineTuneJobSpec, model: Architecture) -> int:
-    """Peak memory of the export stage; where only the adapter is published no model is loaded."""
+    """Peak memory of the export stage: none of the model for an adapter; merged weights twice, as they are written."""
     if spec.export.format is ExportFormat.ADAPTER:
         return FRAMEWORK_BYTES
+    if spec.export.format is ExportFormat.SAFETENSORS:
+        return FRAMEWORK_BYTES + 2 * FP32 * model.parameters
     return estimate_export_memory(model, quantized=spec.export.precision is not ExportPrecision.EXACT)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tunesmith_api import ConditionType
+from tunesmith_api.enums import ExportFormat
 from tunesmith_operator.cluster import Cluster
 from tunesmith_operator.conditions import is_true
 from tunesmith_operator.finetunejob.mounts import Mounts
@@ -23,20 +24,26 @@ class Lacking:
     waiting: str = ""
 
 
-def await_jobs(name: str, jobs: tuple[str, ...], find: Callable[[str], Body | None]) -> Lacking:
+def await_jobs(name: str, mounts: Mounts, find: Callable[[str], Body | None]) -> Lacking:
     """Whether the jobs whose output is read have succeeded.
 
     Args:
         name: the reading job.
-        jobs: names of the jobs that it reads.
+        mounts: of the reading job.
         find: a job of the same namespace by its name.
     """
-    for other in jobs:
+    for other in mounts.jobs:
         if other == name:
             return Lacking(missing=f"job://{other} is this job itself; name another one.")
         body = find(other)
         if body is None:
             return Lacking(waiting=f"FineTuneJob {other!r} does not exist yet; this job starts when it has succeeded.")
+        wanted = body.get("spec", {}).get("export", {}).get("format", ExportFormat.ONNX)
+        if other == mounts.base and wanted != ExportFormat.SAFETENSORS:
+            return Lacking(
+                missing=f"spec.model.uri: FineTuneJob {other!r} exports {wanted}, which cannot be tuned further; set"
+                f" its export.format to {ExportFormat.SAFETENSORS}."
+            )
         status = body.get("status", {})
         if not is_true(status.get("conditions", []), ConditionType.EXPORTED):
             phase = status.get("phase", "new")

@@ -26,6 +26,7 @@ class Mounts:
         output_claims: names of claims that are written.
         secrets: for each stage the names of the Secrets that are mounted into it.
         jobs: FineTuneJobs whose output is read, from their workspace claims, which are among `claims`.
+        base: the one of them whose exported model is tuned further; empty when there is none.
     """
 
     inputs: dict[str, str]
@@ -35,6 +36,7 @@ class Mounts:
     output_claims: tuple[str, ...]
     secrets: dict[Stage, tuple[str, ...]]
     jobs: tuple[str, ...] = ()
+    base: str = ""
 
 
 def workspace_name(job: str) -> str:
@@ -75,7 +77,14 @@ def mounts_of(spec: FineTuneJobSpec) -> Mounts:
         tuple(sorted(output_claims)),
         secrets_of(spec),
         tuple(sorted(jobs)),
+        _base(spec),
     )
+
+
+def _base(spec: FineTuneJobSpec) -> str:
+    location = parse_uri(spec.model.uri) if spec.model.uri else None
+    exported = location is not None and location.scheme is Scheme.JOB and location.path in {"", EXPORT_FOLDER}
+    return location.authority if location is not None and exported else ""
 
 
 def secrets_of(spec: FineTuneJobSpec) -> dict[Stage, tuple[str, ...]]:

@@ -153,6 +153,6 @@ def _said(report: Termination) -> str:
         data = report.dataset
         return f"{data.examples} examples, {data.evaluation_examples} for evaluation, {data.tokens} tokens."
     if report.artifact is not None:
-        kind = f"{report.artifact.precision} model" if report.artifact.precision else "Adapter"
+        kind = f"{report.artifact.precision} model" if report.artifact.precision else "Weights"
         return f"{kind} of {report.artifact.size_bytes} bytes, {report.artifact.digest}."
     return f"{report.progress.step} steps." if report.progress is not None else ""

@@ -58,10 +58,9 @@ def _of_job(name: str, jobs: Mapping[str, Body]) -> Served | Waiting:
     job = jobs.get(name)
     if job is None:
         return Waiting(f"FineTuneJob {name!r} does not exist yet.")
-    if _is_adapter(job):
-        return Waiting(
-            f"FineTuneJob {name!r} exports an adapter, which no endpoint serves; name one that exports ONNX."
-        )
+    wanted = _format(job)
+    if wanted != ExportFormat.ONNX:
+        return Waiting(f"FineTuneJob {name!r} exports {wanted}, which no endpoint serves; name one that exports ONNX.")
     if not _is_exported(job):
         phase = job.get("status", {}).get("phase", "new")
         return Waiting(f"FineTuneJob {name!r} has no exported model with passed gates yet; it is {phase}.")
@@ -86,12 +85,12 @@ def _is_exported(job: Body) -> bool:
     gates = status.get("evaluation", {}).get("gates", [])
     exported = is_true(status.get("conditions", []), ConditionType.EXPORTED)
     deleting = "deletionTimestamp" in job["metadata"]
-    found = exported and not deleting and "artifact" in status and not _is_adapter(job)
+    found = exported and not deleting and "artifact" in status and _format(job) == ExportFormat.ONNX
     return found and all(gate["passed"] for gate in gates)
 
 
-def _is_adapter(job: Body) -> bool:
-    return bool(job.get("spec", {}).get("export", {}).get("format") == ExportFormat.ADAPTER)
+def _format(job: Body) -> str:
+    return str(job.get("spec", {}).get("export", {}).get("format", ExportFormat.ONNX))
 
 
 def _served(job: Body) -> Served:
