@@ -18,7 +18,7 @@ from tunesmith_cli.estimate import estimate as estimate_job
 from tunesmith_cli.local_job import local_data
 from tunesmith_cli.machine import this_machine
 from tunesmith_cli.manifest import read_job
-from tunesmith_cli.offers import data_size, file_offers, machine_offer
+from tunesmith_cli.offers import asked_offers, data_size, machine_offer
 from tunesmith_cli.run import RunOptions
 from tunesmith_cli.run import run as run_job
 from tunesmith_cli.validate import validate as validate_files
@@ -77,8 +77,8 @@ def estimate(
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = Output.TABLE,
 ) -> None:
     """Show what fits, how long it takes and what it costs: every technique on every pool, and what Auto chooses."""
-    offers = [machine_offer(this_machine())] if pools is None else file_offers(pools)
     job = read_job(file)
+    offers = [machine_offer(this_machine())] if pools is None else asked_offers(pools, job.spec.compute)
     with TemporaryDirectory() as scratch:
         data = data_size(local_data(job, file.parent, Path(scratch)))
     found = estimate_job(job, offers, data)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_api import ComputePool, InvalidResourceError, parse_resource
+from tunesmith_api.compute import ComputeSpec
 from tunesmith_api.enums import PoolClass
-from tunesmith_api.planner import DataSize, PoolOffer
+from tunesmith_api.planner import DataSize, PoolOffer, asks_for
 from tunesmith_api.quantity import parse_quantity
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.machine import MACHINE, Machine
@@ -53,6 +54,21 @@ def file_offers(path: Path) -> list[PoolOffer]:
     found = [_offer(pool) for pool in pools if isinstance(pool, ComputePool)]
     if not found:
         raise CliError(f"{path}: has no ComputePool; write one, or save those of a cluster: kubectl get cpool -o yaml")
+    return found
+
+
+def asked_offers(path: Path, compute: ComputeSpec) -> list[PoolOffer]:
+    """Of a file's ComputePools those that a job may go to.
+
+    Raises:
+        CliError: as `file_offers`, or the job asks for none of them.
+    """
+    offers = file_offers(path)
+    found = [offer for offer in offers if asks_for(compute, offer.name, offer.device_class)]
+    if not found:
+        field, asked = ("class", compute.device_class) if compute.pool is None else ("pool", compute.pool)
+        listed = ", ".join(f"{offer.name} ({offer.device_class})" for offer in offers)
+        raise CliError(f"spec.compute.{field}: {asked}: {path} has only {listed}; ask for one of these, or for none")
     return found
 
 

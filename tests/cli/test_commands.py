@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -66,6 +67,15 @@ status: {largestNode: {cpu: "8", memory: 32Gi, devices: 1}}
 """
 
 
+def estimated(folder: Path, fields: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
+    """The estimate of the example with other fields on the pools above, for programs."""
+    job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())
+    job["spec"] |= fields
+    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    (folder / "pools.yaml").write_text(POOLS)
+    return tunesmith("estimate", folder / "job.yaml", "--pools", folder / "pools.yaml", "--output", "json")
+
+
 def test_estimate_shows_the_table_the_parts_and_the_reasons() -> None:
     """On this machine: every technique that runs, the job's own marked, its memory by parts, and why."""
     done = tunesmith("estimate", EXAMPLE / "job.yaml")
@@ -110,6 +120,23 @@ def test_estimate_needs_a_pool_in_the_file(tmp_path: Path) -> None:
     done = tunesmith("estimate", EXAMPLE / "job.yaml", "--pools", tmp_path / "pools.yaml")
     assert done.returncode == 64
     assert "has no ComputePool" in done.stderr
+
+
+@pytest.mark.parametrize("compute", [{"pool": "gpu-small"}, {"class": "GPU"}])
+def test_estimate_offers_only_the_pools_that_the_job_asks_for(tmp_path: Path, compute: dict[str, str]) -> None:
+    """By name or by class: no row is on a pool that the operator would not use, though the other is the cheaper."""
+    found = estimated(tmp_path, {"compute": compute})
+    assert found.returncode == 0, found.stderr
+    assert {row["pool"] for row in json.loads(found.stdout)["rows"]} == {"gpu-small"}
+
+
+@pytest.mark.parametrize(("asked", "value"), [("pool", "gpu-large"), ("class", "FPGA")])
+def test_estimate_says_which_pools_there_are(tmp_path: Path, asked: str, value: str) -> None:
+    """Where no pool is as asked the message names the field, its value and the pools of the file."""
+    found = estimated(tmp_path, {"compute": {asked: value}})
+    assert found.returncode == 64
+    assert f"spec.compute.{asked}: {value}: " in found.stderr
+    assert "has only cpu-large (CPU), gpu-small (GPU)" in found.stderr
 
 
 def test_estimate_needs_a_known_size(tmp_path: Path) -> None:

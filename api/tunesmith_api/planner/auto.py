@@ -10,13 +10,13 @@ from tunesmith_api.planner.candidates import candidate_named
 from tunesmith_api.planner.choice import (
     GIB,
     DataSize,
-    PoolOffer,
     candidates_for,
     choose_row,
     choose_sharing,
     sharing_reasons,
     table,
 )
+from tunesmith_api.planner.offers import PoolOffer
 from tunesmith_api.planner.sharing import distributions_for, share_name
 
 #: A pool of unknown size: everything may fit.

@@ -11,6 +11,7 @@ from tunesmith_api.planner.candidates import CANDIDATES, Candidate
 from tunesmith_api.planner.evidence import Evidence, approach_of, evidence
 from tunesmith_api.planner.job import estimate_job, export_bytes, workload_of
 from tunesmith_api.planner.memory import MemoryEstimate
+from tunesmith_api.planner.offers import PoolOffer
 from tunesmith_api.planner.sharing import distributions_for, effort, shared_parts
 from tunesmith_api.planner.throughput import Spending, spending, training_tokens
 from tunesmith_api.planner.trained import shapes_of, trained_parameters
@@ -19,27 +20,6 @@ from tunesmith_api.support import unsupported_job_fields
 #: Room above an estimate that a pod asks for: data whose answers fill more of a row than was assumed needs it.
 MARGIN = 1.2
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class PoolOffer:
-    """What a pool has for one worker; None where it is not known.
-
-    Attributes:
-        name: the pool's.
-        device_class: what it trains on.
-        host_bytes: memory of its largest node.
-        device_bytes: memory of one device; None on a CPU pool.
-        price_per_hour: of one node.
-        teraflops: matrix arithmetic of one device, or of one node without.
-    """
-
-    name: str
-    device_class: PoolClass = PoolClass.CPU
-    host_bytes: int | None = None
-    device_bytes: int | None = None
-    price_per_hour: float | None = None
-    teraflops: float | None = None
 
 
 @dataclass(frozen=True)

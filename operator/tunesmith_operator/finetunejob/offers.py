@@ -1,18 +1,13 @@
 """What each pool has for a job's planner: the largest node, the device, the price. Pure."""
 
 from tunesmith_api import FineTuneJobSpec
-from tunesmith_api.planner import PoolOffer
+from tunesmith_api.planner import PoolOffer, asks_for
 from tunesmith_operator.pools import Landscape, Pool, Resources
 
 
 def offers(spec: FineTuneJobSpec, landscape: Landscape) -> tuple[PoolOffer, ...]:
     """The pools that the job may go to; those without a node are left out where nodes can be read."""
-    asked = spec.compute
-    pools = [
-        pool
-        for pool in landscape.offered()
-        if asked.pool in {None, pool.name} and asked.device_class in {None, pool.spec.device_class}
-    ]
+    pools = [pool for pool in landscape.offered() if asks_for(spec.compute, pool.name, pool.spec.device_class)]
     return tuple(
         offer_of(pool, largest)
         for pool, largest in ((pool, landscape.largest(pool)) for pool in pools)
