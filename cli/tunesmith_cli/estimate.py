@@ -55,7 +55,8 @@ def estimate(job: FineTuneJob, pools: list[PoolOffer], data: DataSize) -> Estima
     if model is None:
         why = "is known only once prepare has fetched it; give file:// of a folder with its config.json"
         raise CliError(f"spec.model.uri: the size of {job.spec.model.uri} {why}")
-    every = job.spec.model_copy(update={"technique": TechniqueSpec(type=TechniqueType.AUTO)})
+    auto = TechniqueSpec(type=TechniqueType.AUTO, goal=job.spec.technique.goal)
+    every = job.spec.model_copy(update={"technique": auto})
     own = table(resolution.spec, model, pools, data)
     rows = table(every, model, pools, data)
     runs = _runs(own, resolution)

@@ -98,6 +98,16 @@ def test_estimate_compares_pools(tmp_path: Path) -> None:
     assert sum(found["memoryParts"].values()) >= found["chosen"]["memoryBytes"]
 
 
+def test_estimate_shows_every_row_that_auto_compared(tmp_path: Path) -> None:
+    """The table has the techniques of the job's goal, as many rows as the reason counts, and the chosen one."""
+    done = estimated(tmp_path, {"technique": {"type": "Auto", "goal": "FewestParameters"}})
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert "LoRA-r2" in {row["technique"] for row in found["rows"]}
+    assert f"of {len(found['rows'])} rows of technique and pool (goal FewestParameters)" in found["reasons"][0]
+    assert found["chosen"] in found["rows"]
+
+
 def test_estimate_shows_each_way_to_share_the_model(tmp_path: Path) -> None:
     """Several processes with strategy Auto: a row of each way, and the one that the job runs by."""
     job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())
