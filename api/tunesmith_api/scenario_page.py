@@ -9,7 +9,10 @@ _HEAD = """\
 What people fine-tune for, and the approaches that serve it. A cell says what is claimed, then what was measured here:
 for a task the metric of the base model and of the tuned one, for a goal the ratio to full fine-tuning by one process
 (pooled memory: memory of one process of two, to that of one alone). Where a measurement disagrees with the claim, the
-cell says so: of a task it speaks of the example's settings for a tiny model, of a goal `Auto` believes it.
+cell says so. `Auto` counts the approaches that serve the job's goal, by the measurement where there is one, and chooses
+among their rows by its plan's own numbers, since those are of the job's model and pools; where none serves, among all
+rows. QLoRA counts for the lowest cost only where the plan too finds it the cheapest. Of a task `Auto` goes by the
+claim: a measurement speaks of the example's settings for a tiny model.
 
 `python bench/scenarios.py --write` measures and writes this page: the tiny Phi-3 on the jobs below `examples/`, and for
 the goals {model} on 2 cores. PEFT is LoKr of rank 16; DeepSpeed and ZeRO tune every weight by two processes that share

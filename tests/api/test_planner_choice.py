@@ -12,8 +12,8 @@ from tunesmith_api.misfits import refusals
 from tunesmith_api.planner import DataSize, PoolOffer, choose_row, settle, share_name, table
 from tunesmith_api.planner.candidates import CANDIDATES
 from tunesmith_api.planner.choice import Row, candidates_for
-from tunesmith_api.planner.evidence import Evidence, approach_of, evidence
-from tunesmith_api.scenario_results import ScenarioResults
+from tunesmith_api.planner.evidence import MEASURES, Evidence, approach_of, evidence
+from tunesmith_api.scenario_results import ScenarioResults, measured_scenarios
 from tunesmith_api.scenarios import Approach
 
 GIB = 2**30
@@ -66,6 +66,69 @@ def test_each_goal_has_its_technique_where_all_fits(goal: Goal, name: str) -> No
     assert choice is not None
     assert choice.row.name == name
     assert f"goal {goal}" in choice.reasons[0]
+
+
+#: Goal, what is chosen with room for everything, and what is said of the committed measurements.
+DECIDED = [
+    (Goal.BALANCED, "rsLoRA-r64", "LoRA took exact_match from"),
+    (Goal.BEST_QUALITY, "rsLoRA-r64", "LoRA took exact_match from"),
+    (Goal.LOWEST_COST, "LoRA-r8", "Only QLoRA serves this goal by the scenario matrix, but in this plan, of the job's"),
+    (Goal.LOWEST_MEMORY, "QLoRA-r8", "No approach that fits serves this goal by the scenario matrix, so all were"),
+    (Goal.FEWEST_PARAMETERS, "IA3", "DoRA, LoRA, PEFT, QLoRA serve this goal by the scenario matrix; among their rows"),
+]
+
+
+@pytest.mark.parametrize(("goal", "name", "words"), DECIDED)
+def test_a_reason_says_whether_the_matrix_or_the_plan_decided(goal: Goal, name: str, words: str) -> None:
+    """By the measurements of this release, for each goal."""
+    found = settle(spec(technique={"type": "Auto", "goal": goal}), MINI, (HUGE,))
+    assert found.name == name
+    assert any(words in reason for reason in found.reasons)
+
+
+def test_every_goal_was_decided_by_the_committed_measurements() -> None:
+    """The rows above are all goals, and what they say of the goals' approaches is what was measured."""
+    assert {goal for goal, _, _ in DECIDED} == set(Goal)
+    results = measured_scenarios()
+    serving = {
+        goal: {approach for approach in Approach if results.serves_goal(measure, approach)}
+        for goal, measure in MEASURES.items()
+    }
+    adapters = {Approach.LORA, Approach.QLORA, Approach.PEFT, Approach.DORA}
+    assert serving == {
+        Goal.LOWEST_COST: {Approach.QLORA},
+        Goal.LOWEST_MEMORY: set(),
+        Goal.FEWEST_PARAMETERS: adapters,
+    }
+
+
+def test_quantisation_costs_least_where_a_cheap_device_holds_nothing_else() -> None:
+    """QLoRA was measured to cost less than full tuning: it is chosen where this plan finds it the cheapest as well."""
+    small = PoolOffer("small", PoolClass.GPU, 64 * GIB, 16 * GIB, price_per_hour=0.5, teraflops=100)
+    found = settle(spec(technique={"type": "Auto", "goal": "LowestCost"}), MINI, (small, GPU))
+    assert (found.name, found.pool) == ("QLoRA-r8", "small")
+    assert any(reason.startswith("QLoRA serves this goal by the scenario matrix") for reason in found.reasons)
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_quantisation_needs_a_measurement_for_the_lowest_cost(serves: bool) -> None:  # noqa: FBT001 - pytest's
+    """A claim alone, or a measured no, does not make QLoRA count, however cheap this plan finds it."""
+    small = PoolOffer("small", PoolClass.GPU, 64 * GIB, 16 * GIB, price_per_hour=0.5, teraflops=100)
+    said = Evidence(serves, "", Approach.QLORA, measured=not serves)
+    every = [
+        replace(row, evidence=said) if row.evidence.approach is Approach.QLORA else row
+        for row in table(spec(technique={"type": "Auto", "goal": "LowestCost"}), MINI, (small, GPU))
+    ]
+    choice = choose_row(every, Goal.LOWEST_COST)
+    assert choice is not None
+    assert choice.row.name == "LoRA-r8"
+
+
+def test_an_unknown_cost_is_no_low_one() -> None:
+    """Without prices QLoRA is not known to be the cheapest, and the reason says so."""
+    found = settle(spec(technique={"type": "Auto", "goal": "LowestCost"}), MINI, (PoolOffer("dark"),))
+    assert found.name == "LoRA-r8"
+    assert any("it is not known to have the lowest cost" in reason for reason in found.reasons)
 
 
 def test_fewest_parameters_is_what_the_counts_say() -> None:
@@ -285,5 +348,7 @@ def test_what_does_not_serve_is_chosen_only_where_nothing_else_fits() -> None:
     assert choice is not None
     assert choice.row is other
     assert "measured 0.5" in choice.reasons
+    assert not [reason for reason in choice.reasons if reason.startswith("No approach")]
     assert alone is not None
+    assert any(reason.startswith("No approach that fits serves this task") for reason in alone.reasons)
     assert alone.row is against

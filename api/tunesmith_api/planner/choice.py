@@ -203,27 +203,95 @@ ORDERS: dict[Goal, tuple[_Key, str]] = {
 }
 
 
+#: What a goal asks for the least of, by this plan; None where the plan does not know it.
+AMOUNTS: dict[Goal, Callable[[Row], float | None]] = {
+    Goal.LOWEST_COST: lambda row: row.spending.cost,
+    Goal.LOWEST_MEMORY: lambda row: row.memory.total,
+    Goal.FEWEST_PARAMETERS: lambda row: row.trained,
+}
+
+
 def choose_row(rows: Iterable[Row], goal: Goal) -> Choice | None:
     """The row that serves a goal best among those that fit, and why; None when nothing fits.
 
-    What the scenario matrix does not say to serve the goal and the task counts only where nothing else fits. QLoRA is
-    slower than LoRA and no better, so it counts only for the least memory, and where nothing else fits.
+    The scenario matrix says what counts: approaches that serve the goal, or the task where the goal is not measured;
+    all where none does. Among these the plan's own numbers decide, since they are of the job's model and pools and the
+    matrix was measured on a small model. A reason says which of the two decided.
     """
     every = list(rows)
     fitting = [row for row in every if row.fits is not False]
-    plain = [row for row in fitting if row.technique.type is not TechniqueType.QLORA]
-    offered = fitting if goal is Goal.LOWEST_MEMORY or not plain else plain
-    offered = [row for row in offered if row.evidence.serves] or offered
-    if not offered:
+    if not fitting:
         return None
+    counted = _counted(fitting, goal)
+    serving = [row for row in counted if row.evidence.serves]
     key, what = ORDERS[goal]
-    chosen = min(offered, key=key)
+    chosen = min(serving or counted, key=key)
     reasons = [_why(chosen, goal, what, len(every)), _needs(chosen), *_proved(chosen)]
-    if not plain and chosen.technique.type is TechniqueType.QLORA:
+    reasons += _decided(fitting, goal) if serving else [_undecided(fitting, goal)]
+    if all(map(_quantized, fitting)):
         reasons.append(f"Without quantisation nothing fits: LoRA needs {_least(every)}.")
     if len({row.pool.name for row in every}) > 1:
         reasons.append(_why_pool(chosen, every))
     return Choice(chosen, (*reasons, *sharing_reasons(chosen, every)))
+
+
+def _quantized(row: Row) -> bool:
+    return row.technique.type is TechniqueType.QLORA
+
+
+def _counted(fitting: list[Row], goal: Goal) -> list[Row]:
+    """The rows that may be chosen: QLoRA is slower than LoRA and no better, so it has to earn its place.
+
+    It counts for the least memory, where nothing else fits, and where the matrix measured that it serves the goal and
+    this plan puts it before all others.
+    """
+    plain = [row for row in fitting if not _quantized(row)]
+    if goal is Goal.LOWEST_MEMORY or not plain:
+        return fitting
+    return [row for row in fitting if not _quantized(row) or _is_first(row, plain, goal)]
+
+
+def _is_first(row: Row, others: list[Row], goal: Goal) -> bool:
+    """Whether a row was measured to serve a goal and has less than any other of what the goal asks for."""
+    own = _amount(row, goal)
+    if own is None or not (row.evidence.measured and row.evidence.serves):
+        return False
+    return all(own < amount for amount in _amounts(others, goal))
+
+
+def _amount(row: Row, goal: Goal) -> float | None:
+    return AMOUNTS[goal](row) if goal in AMOUNTS else None
+
+
+def _amounts(rows: list[Row], goal: Goal) -> list[float]:
+    return [amount for amount in (_amount(row, goal) for row in rows) if amount is not None]
+
+
+def _decided(fitting: list[Row], goal: Goal) -> list[str]:
+    """What the matrix and the plan each decided, of a goal that the matrix measures."""
+    if goal not in AMOUNTS:
+        return []
+    names = sorted({str(row.evidence.approach) for row in fitting if row.evidence.serves})
+    serve, their = ("serves", "its") if len(names) == 1 else ("serve", "their")
+    matrix = f"{', '.join(names)} {serve} this goal by the scenario matrix"
+    return [f"{matrix}; among {their} rows this plan's numbers, of the job's own model and pools, decided."]
+
+
+def _undecided(fitting: list[Row], goal: Goal) -> str:
+    """That the matrix has nothing to choose from, or QLoRA alone, which this plan does not put first."""
+    what = ORDERS[goal][1]
+    if goal not in AMOUNTS:
+        return f"No approach that fits serves this task by the scenario matrix, so all were compared by {what}."
+    left_out = [row for row in fitting if _quantized(row) and row.evidence.serves]
+    if not left_out:
+        return f"No approach that fits serves this goal by the scenario matrix, so all were compared by {what} here."
+    own = min(_amounts(left_out, goal), default=None)
+    others = min(_amounts([row for row in fitting if not _quantized(row)], goal), default=None)
+    known = f"comes to {own / others:.2f} times {what}" if own and others else f"is not known to have {what}"
+    return (
+        "Only QLoRA serves this goal by the scenario matrix, but in this plan, of the job's own model and pools,"
+        f" it {known}, so all others were compared by what is known here."
+    )
 
 
 def choose_sharing(rows: Iterable[Row]) -> Row:
@@ -267,7 +335,7 @@ def _needs(row: Row) -> str:
 
 
 def _least(rows: list[Row]) -> str:
-    plain = [row for row in rows if row.technique.type is not TechniqueType.QLORA]
+    plain = [row for row in rows if not _quantized(row)]
     least = min(plain, key=lambda row: row.memory.total, default=None)
     return "more than any pool has" if least is None else f"{least.memory.total / GIB:.1f} GiB on {least.pool.name}"
 

@@ -1,4 +1,4 @@
-"""What the scenario matrix says of an approach for a job: Auto offers what serves the job's goal and its task.
+"""What the scenario matrix says of an approach for a job: Auto counts what serves the job's goal or its task.
 
 Of a goal a measurement outweighs the matrix's claim; where nothing was measured the claim stands. Of a task the claim
 stands whatever was measured: that one example's tiny model did not learn speaks of its settings, not of the approach.
@@ -28,10 +28,19 @@ _BY_TECHNIQUE = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the matrix says: whether an approach serves, and the sentence that says by what measure."""
+    """What the matrix says of an approach.
+
+    Attributes:
+        serves: whether it serves the job's goal, or its task where the goal is not measured.
+        sentence: by what measure.
+        approach: the matrix's column; None for full fine-tuning by one process, or DDP.
+        measured: whether that was measured and is not a claim only.
+    """
 
     serves: bool
     sentence: str
+    approach: Approach | None = None
+    measured: bool = False
 
 
 def approach_of(job: FineTuneJobSpec) -> Approach | None:
@@ -72,7 +81,8 @@ def _for_goal(measure: Measure, approach: Approach, results: ScenarioResults) ->
         return _claimed(row, approach)
     ratio = results.goals[measure][approach]
     against = "" if measured == claimed else f", against the claim of {'yes' if claimed else 'no'}"
-    return Evidence(measured, f'Scenario "{row.title}": {approach} measured {ratio:.2g} of full fine-tuning{against}.')
+    sentence = f'Scenario "{row.title}": {approach} measured {ratio:.2g} of full fine-tuning{against}.'
+    return Evidence(measured, sentence, approach, measured=True)
 
 
 def _for_task(row: Scenario, proof: Proof, approach: Approach, results: ScenarioResults) -> Evidence:
@@ -82,12 +92,13 @@ def _for_task(row: Scenario, proof: Proof, approach: Approach, results: Scenario
     cell = results.tasks[proof.example][approach]
     change = f"took {proof.metric} from {cell.base:.3g} to {cell.tuned:.3g} on examples/{proof.example}"
     sentence = f'Scenario "{row.title}": {approach} {change}{"" if measured else ", no better"}.'
-    return Evidence(approach in row.claims, sentence)
+    return Evidence(approach in row.claims, sentence, approach, measured=True)
 
 
 def _claimed(row: Scenario, approach: Approach) -> Evidence:
     said = "said" if approach in row.claims else "not said"
-    return Evidence(approach in row.claims, f'{approach} is {said} to serve "{row.title}"; it was not measured.')
+    sentence = f'{approach} is {said} to serve "{row.title}"; it was not measured.'
+    return Evidence(approach in row.claims, sentence, approach)
 
 
 def _proof(spec: FineTuneJobSpec) -> tuple[Scenario, Proof]:
