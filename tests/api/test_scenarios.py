@@ -73,6 +73,13 @@ def test_every_claim_of_a_task_was_measured_and_holds(proof: Proof) -> None:
     assert {approach: results.serves_task(proof, approach) for approach in Approach} == dict.fromkeys(Approach, True)
 
 
+@pytest.mark.parametrize("approach", Approach)
+@pytest.mark.parametrize("measure", Measure)
+def test_every_cell_of_a_goal_was_measured(measure: Measure, approach: Approach) -> None:
+    """No goal of the page rests on a claim: each of its cells is a committed measurement."""
+    assert measured_scenarios().goals.get(measure, {}).get(approach, 0) > 0
+
+
 @pytest.mark.parametrize("scenario", [scenario for scenario in SCENARIOS if scenario.goal], ids=lambda one: one.goal)
 def test_every_goal_has_a_job(scenario: Scenario) -> None:
     """The example of a goal's row keeps the contract, and asks for that goal; pooled memory is ZeRO's stage 3."""
