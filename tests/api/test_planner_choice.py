@@ -12,7 +12,7 @@ from tunesmith_api.misfits import refusals
 from tunesmith_api.planner import DataSize, PoolOffer, choose_row, settle, share_name, table
 from tunesmith_api.planner.candidates import CANDIDATES
 from tunesmith_api.planner.choice import Row, candidates_for
-from tunesmith_api.planner.evidence import MEASURES, Evidence, approach_of, evidence
+from tunesmith_api.planner.evidence import MEASURES, Evidence, approach_of, evidence, pooled_evidence
 from tunesmith_api.scenario_results import ScenarioResults, measured_scenarios
 from tunesmith_api.scenarios import Approach
 
@@ -247,6 +247,7 @@ def test_processes_share_no_more_than_they_must(technique: dict[str, Any], gib: 
     assert [("share" in reason, "GiB each instead of" in reason) for reason in told] == (
         [] if name == "AdaLoRA" else [(sharing != "DDP", sharing != "DDP")]
     )
+    assert (pooled_evidence() in found.reasons) == sharing.startswith("ZeRO")
 
 
 def test_the_pool_that_needs_least_sharing_is_preferred() -> None:
@@ -322,6 +323,29 @@ def test_what_the_matrix_says_of_an_approach(approach: Approach | None, goal: Go
 def test_a_job_is_a_scenario_by_its_task(fields: dict[str, Any], title: str) -> None:
     """The row of the matrix is the job's task; text in a notation is creative."""
     assert title in evidence(spec(**fields), Approach.LORA, Goal.BALANCED, MEASURED).sentence
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("IA3", ": LoKr, which stands for IA3, measured 0.0015 of"), ("LoKr", ": LoKr measured 0.0015 of")],
+)
+def test_a_reason_names_the_method_that_was_measured(method: str, words: str) -> None:
+    """PEFT's measurements are LoKr's: a job by another method is told so."""
+    job = spec(technique={"type": "PEFT", "peft": {"method": method}})
+    assert words in evidence(job, Approach.PEFT, Goal.FEWEST_PARAMETERS).sentence
+    assert f"{words.partition(' measured')[0]} took" in evidence(job, Approach.PEFT, Goal.BALANCED).sentence
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        (measured_scenarios(), "ZeRO of stage 3 by 2 processes measured 0.77 of the memory of one process alone."),
+        (MEASURED, 'ZeRO is said to serve "Pooled memory of all GPUs"; it was not measured.'),
+    ],
+)
+def test_pooled_memory_is_what_zero_was_measured_to_save(results: ScenarioResults, words: str) -> None:
+    """The sentence for a job whose processes share the model."""
+    assert pooled_evidence(results).endswith(words)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from tunesmith_api.enums import Goal, PoolClass, Strategy, TechniqueType
 from tunesmith_api.finetunejob import DistributionSpec, FineTuneJobSpec, TechniqueSpec
 from tunesmith_api.misfits import refusals
 from tunesmith_api.planner.candidates import CANDIDATES, Candidate
-from tunesmith_api.planner.evidence import Evidence, approach_of, evidence
+from tunesmith_api.planner.evidence import Evidence, approach_of, evidence, pooled_evidence
 from tunesmith_api.planner.job import estimate_job, export_bytes, workload_of
 from tunesmith_api.planner.memory import MemoryEstimate
 from tunesmith_api.planner.offers import PoolOffer
@@ -317,7 +317,7 @@ def sharing_reasons(chosen: Row, rows: Iterable[Row]) -> list[str]:
     whole = next(row for row in ways if row.distribution.strategy is Strategy.DDP).memory.total / GIB
     needed = f"{chosen.memory.total / GIB:.1f} GiB each instead of {whole:.1f} GiB"
     what = f"{processes} processes share {shared_parts(distribution)}"
-    return [f"Distribution DeepSpeed with zeroStage {distribution.zero_stage}: {what}, {needed}."]
+    return [f"Distribution DeepSpeed with zeroStage {distribution.zero_stage}: {what}, {needed}.", pooled_evidence()]
 
 
 def _why(row: Row, goal: Goal, what: str, count: int) -> str:

@@ -11,7 +11,7 @@ from tunesmith_api.enums import Goal, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner.job import sharding_of
 from tunesmith_api.scenario_results import ScenarioResults, measured_scenarios
-from tunesmith_api.scenarios import SCENARIOS, Approach, Measure, Proof, Scenario
+from tunesmith_api.scenarios import CHANGES, SCENARIOS, Approach, Measure, Proof, Scenario
 
 MEASURES: Mapping[Goal, Measure] = {
     Goal.LOWEST_COST: Measure.COST,
@@ -69,29 +69,53 @@ def evidence(
     if approach is None:
         return Evidence(measure is None, "")
     if measure is not None:
-        return _for_goal(measure, approach, found)
+        return _for_goal(measure, approach, _measured_name(spec, approach), found)
     row, proof = _proof(spec)
-    return _for_task(row, proof, approach, found)
+    return _for_task(row, proof, approach, _measured_name(spec, approach), found)
 
 
-def _for_goal(measure: Measure, approach: Approach, results: ScenarioResults) -> Evidence:
-    row = next(scenario for scenario in SCENARIOS if scenario.goal is measure)
+def pooled_evidence(results: ScenarioResults | None = None) -> str:
+    """What the matrix says of ZeRO for the pooled memory of several processes, a sentence."""
+    row, approach, found = _row_of(Measure.POOLED_MEMORY), Approach.ZERO, results or measured_scenarios()
+    ratio = found.goals.get(Measure.POOLED_MEMORY, {}).get(approach)
+    if ratio is None:
+        return _claimed(row, approach).sentence
+    asked = CHANGES[approach]["distribution"]
+    measured = f"{approach} of stage {asked['zeroStage']} by {asked['processesPerWorker']} processes"
+    return f'Scenario "{row.title}": {measured} measured {ratio:.2g} of the memory of one process alone.'
+
+
+def _row_of(measure: Measure) -> Scenario:
+    return next(scenario for scenario in SCENARIOS if scenario.goal is measure)
+
+
+def _measured_name(spec: FineTuneJobSpec, approach: Approach) -> str:
+    """What was measured of an approach: of PEFT one method, which stands for the job's."""
+    if approach is not Approach.PEFT:
+        return str(approach)
+    measured = str(CHANGES[approach]["technique"]["peft"]["method"])
+    own = spec.technique.peft.method if spec.technique.peft is not None else measured
+    return measured if own == measured else f"{measured}, which stands for {own},"
+
+
+def _for_goal(measure: Measure, approach: Approach, name: str, results: ScenarioResults) -> Evidence:
+    row = _row_of(measure)
     claimed, measured = approach in row.claims, results.serves_goal(measure, approach)
     if measured is None:
         return _claimed(row, approach)
     ratio = results.goals[measure][approach]
     against = "" if measured == claimed else f", against the claim of {'yes' if claimed else 'no'}"
-    sentence = f'Scenario "{row.title}": {approach} measured {ratio:.2g} of full fine-tuning{against}.'
+    sentence = f'Scenario "{row.title}": {name} measured {ratio:.2g} of full fine-tuning{against}.'
     return Evidence(measured, sentence, approach, measured=True)
 
 
-def _for_task(row: Scenario, proof: Proof, approach: Approach, results: ScenarioResults) -> Evidence:
+def _for_task(row: Scenario, proof: Proof, approach: Approach, name: str, results: ScenarioResults) -> Evidence:
     measured = results.serves_task(proof, approach)
     if measured is None:
         return _claimed(row, approach)
     cell = results.tasks[proof.example][approach]
     change = f"took {proof.metric} from {cell.base:.3g} to {cell.tuned:.3g} on examples/{proof.example}"
-    sentence = f'Scenario "{row.title}": {approach} {change}{"" if measured else ", no better"}.'
+    sentence = f'Scenario "{row.title}": {name} {change}{"" if measured else ", no better"}.'
     return Evidence(approach in row.claims, sentence, approach, measured=True)
 
 
