@@ -65,7 +65,7 @@ def local_job(
     Raises:
         CliError: an input lies in a cluster only, or a secret is missing.
     """
-    pool = ANYWHERE if machine is None else PoolOffer(MACHINE, host_bytes=machine.memory_bytes)
+    pool = ANYWHERE if machine is None else PoolOffer(MACHINE, host_bytes=machine.memory_bytes, nodes=1)
     resolution = resolve(job.spec, (pool,), architecture=local_architecture(job.spec))
     workers = job.spec.distribution.workers
     if workers > 1:

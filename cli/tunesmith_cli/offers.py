@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith_api import ComputePool, InvalidResourceError, parse_resource
 from tunesmith_api.compute import ComputeSpec
+from tunesmith_api.computepool import ComputePoolStatus
 from tunesmith_api.enums import PoolClass
 from tunesmith_api.planner import DataSize, PoolOffer, asks_for
 from tunesmith_api.quantity import parse_quantity
@@ -23,7 +24,7 @@ _TOKEN_CHARACTERS = 4
 
 def machine_offer(machine: Machine) -> PoolOffer:
     """This machine as a pool of one node; its arithmetic is measured."""
-    return PoolOffer(MACHINE, PoolClass.CPU, machine.memory_bytes, teraflops=probe_teraflops())
+    return PoolOffer(MACHINE, PoolClass.CPU, machine.memory_bytes, teraflops=probe_teraflops(), nodes=1)
 
 
 def probe_teraflops() -> float | None:
@@ -80,8 +81,8 @@ def _pool(path: Path, item: object) -> object:
 
 
 def _offer(pool: ComputePool) -> PoolOffer:
-    spec, largest = pool.spec, pool.status.largest_node if pool.status else None
-    memory = spec.device.memory if spec.device else None
+    spec, status = pool.spec, pool.status or ComputePoolStatus()
+    largest, memory = status.largest_node, spec.device.memory if spec.device else None
     return PoolOffer(
         name=pool.metadata.name,
         device_class=spec.device_class,
@@ -89,6 +90,8 @@ def _offer(pool: ComputePool) -> PoolOffer:
         device_bytes=int(parse_quantity(memory)) if memory else None,
         price_per_hour=spec.price_per_hour,
         teraflops=spec.teraflops,
+        nodes=status.nodes,
+        devices=largest.devices if largest and spec.device else None,
     )
 
 

@@ -9,7 +9,7 @@ from tunesmith_api.catalog import find_preset
 from tunesmith_api.enums import Goal, PoolClass
 from tunesmith_api.finetunejob import FineTuneJobSpec, PlanStatus
 from tunesmith_api.misfits import refusals
-from tunesmith_api.planner import DataSize, PoolOffer, choose_row, settle, share_name, table
+from tunesmith_api.planner import MARGIN, DataSize, PoolOffer, choose_row, settle, share_name, table
 from tunesmith_api.planner.candidates import CANDIDATES
 from tunesmith_api.planner.choice import Row, candidates_for
 from tunesmith_api.planner.evidence import MEASURES, Evidence, approach_of, evidence, pooled_evidence
@@ -258,6 +258,54 @@ def test_the_pool_that_needs_least_sharing_is_preferred() -> None:
     asked = {"strategy": "DeepSpeed", "zeroStage": 1, **pair}
     kept = settle(spec(technique={"type": "LoRA"}, distribution=asked), MINI, (pool_of(80),))
     assert (kept.pool, share_name(kept.distribution)) == (None, "ZeRO-1")
+
+
+PAIR = {"technique": {"type": "Full"}, "distribution": {"workers": 2}}
+
+
+def needed(sharing: str) -> int:
+    """What a worker of the pair asks of a node, by one way to share the model."""
+    found = table(spec(**PAIR), MINI, (PoolOffer("dark"),))
+    return next(int(row.host_bytes * MARGIN) for row in found if share_name(row.distribution) == sharing)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "room", "fits"),
+    [(1, 1.8, False), (1, 2.0, True), (2, 1.0, True), (2, 0.9, False), (None, 1.8, None), (None, 2.0, True)],
+)
+def test_workers_that_share_a_node_fit_together(nodes: int | None, room: float, fits: bool | None) -> None:  # noqa: FBT001 - pytest's
+    """Two workers need two nodes that hold one each, or one that holds both; unknown is the number, unknown the fit."""
+    pool = PoolOffer("cpu", host_bytes=int(needed("DDP") * room), nodes=nodes)
+    [row] = [row for row in table(spec(**PAIR), MINI, (pool,)) if share_name(row.distribution) == "DDP"]
+    assert row.fits is fits
+
+
+@pytest.mark.parametrize(
+    ("nodes", "devices", "distribution", "fits"),
+    [
+        (1, 1, {"workers": 2}, False),
+        (1, 2, {"workers": 2}, True),
+        (2, 1, {"workers": 2}, True),
+        (4, 1, {"processesPerWorker": 2}, False),
+        (1, 0, {}, False),
+        (1, None, {}, None),
+    ],
+)
+def test_each_process_needs_a_device(nodes: int, devices: int | None, distribution: dict[str, int], fits: bool) -> None:  # noqa: FBT001 - pytest's
+    """Memory alone is no room: a pod takes its devices of one node."""
+    pool = PoolOffer("gpu", PoolClass.GPU, 4096 * GIB, 80 * GIB, nodes=nodes, devices=devices)
+    job = spec(technique={"type": "LoRA"}, distribution=distribution)
+    assert {row.fits for row in table(job, MINI, (pool,))} == {fits}
+
+
+def test_workers_on_one_node_share_the_model_where_two_copies_do_not_fit() -> None:
+    """Strategy Auto counts the nodes: with two of them each holds a whole copy, one holds two only in parts."""
+    room = needed("DDP") + needed("ZeRO-2")
+    assert needed("ZeRO-2") < needed("DDP") < room < 2 * needed("DDP")
+    one, two = (
+        settle(spec(**PAIR), MINI, (PoolOffer("cpu", host_bytes=room, nodes=nodes),)).distribution for nodes in (1, 2)
+    )
+    assert (share_name(one), share_name(two)) == ("ZeRO-2", "DDP")
 
 
 @pytest.mark.parametrize("goal", list(Goal))

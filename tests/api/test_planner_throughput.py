@@ -105,6 +105,23 @@ def test_devices_share_the_time_and_nodes_the_cost() -> None:
     assert eight.cost == pytest.approx(one.cost / 8)
 
 
+def test_workers_on_one_node_share_its_time_and_its_price() -> None:
+    """Without devices a node's arithmetic is all there is: four workers on two nodes do no more than two workers do."""
+    known = DataSize(100, 100_000)
+
+    def spent(workers: int, nodes: int | None, device_class: PoolClass = PoolClass.CPU) -> Spending:
+        job = spec().model_copy(update={"technique": LORA, "distribution": DistributionSpec(workers=workers)})
+        pool = PoolOffer("pool", device_class, price_per_hour=8, teraflops=1, nodes=nodes)
+        return estimate_spending(job, MINI, pool, known)
+
+    assert spent(4, 2) == spent(2, 2) == spent(2, None)
+    assert spent(4, 2).seconds == pytest.approx(2 * (spent(4, 4).seconds or 0))
+    assert spent(4, 0) == spent(1, None)  # a pool whose nodes are gone has a price all the same
+    on_devices = spent(4, 2, PoolClass.GPU), spent(4, 4, PoolClass.GPU)
+    assert on_devices[0].seconds == on_devices[1].seconds
+    assert on_devices[0].cost == pytest.approx((on_devices[1].cost or 0) / 2)
+
+
 def test_checkpointing_takes_a_forward_pass_more() -> None:
     """Of full tuning a third more of the layers' operations; the head is not worked out again (Chen et al. 2016)."""
     again = flops_per_token(MINI, FULL, replace(WORK, checkpointing=True)) - flops_per_token(MINI, FULL, WORK)

@@ -67,12 +67,16 @@ status: {largestNode: {cpu: "8", memory: 32Gi, devices: 1}}
 """
 
 
-def estimated(folder: Path, fields: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
+#: The largest node of a pool that has room for one worker of the example.
+SMALL = 'largestNode: {cpu: "4", memory: 2Gi}'
+
+
+def estimated(folder: Path, fields: dict[str, Any], pools: str = POOLS) -> "subprocess.CompletedProcess[str]":
     """The estimate of the example with other fields on the pools above, for programs."""
     job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())
     job["spec"] |= fields
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
-    (folder / "pools.yaml").write_text(POOLS)
+    (folder / "pools.yaml").write_text(pools)
     return tunesmith("estimate", folder / "job.yaml", "--pools", folder / "pools.yaml", "--output", "json")
 
 
@@ -138,6 +142,16 @@ def test_estimate_offers_only_the_pools_that_the_job_asks_for(tmp_path: Path, co
     found = estimated(tmp_path, {"compute": compute})
     assert found.returncode == 0, found.stderr
     assert {row["pool"] for row in json.loads(found.stdout)["rows"]} == {"gpu-small"}
+
+
+@pytest.mark.parametrize(("nodes", "fits"), [(1, False), (2, True)])
+def test_estimate_counts_the_nodes_of_a_pool(tmp_path: Path, nodes: int, fits: bool) -> None:  # noqa: FBT001 - pytest's
+    """Two workers on a node that has room for one do not fit; on two such nodes they do."""
+    pools = POOLS.replace('status: {largestNode: {cpu: "16", memory: 64Gi}}', f"status: {{nodes: {nodes}, {SMALL}}}")
+    found = estimated(tmp_path, {"distribution": {"workers": 2, "strategy": "DDP"}}, pools)
+    assert found.returncode == 0, found.stderr
+    told = {row["fits"] for row in json.loads(found.stdout)["rows"] if row["pool"] == "cpu-large"}
+    assert told == {fits}
 
 
 @pytest.mark.parametrize(("asked", "value"), [("pool", "gpu-large"), ("class", "FPGA")])

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from tunesmith_api import FineTuneJobSpec, Reason, find_preset
+from tunesmith_api.planner import share_name
 from tunesmith_api.planner.candidates import candidate_named
 from tunesmith_operator.finetunejob.decision import decide, plan_status
 from tunesmith_operator.finetunejob.manifests import Facts
+from tunesmith_operator.finetunejob.offers import offer_of
 from tunesmith_operator.finetunejob.validation import architecture_of, find_problem
 from tunesmith_operator.plans import Trouble
 from tunesmith_operator.pools import Landscape, NodeFacts, Pool
@@ -128,6 +130,31 @@ def test_a_device_that_is_too_small_is_no_pool_for_the_job(
     assert found.reason is Reason.NO_POOL_FITS
     assert "pool 'gpu' has devices of 16384Mi memory, and each process needs" in found.message
     assert "training.gradientCheckpointing" in found.message
+
+
+def test_workers_on_one_node_are_planned_for_its_room(
+    job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
+) -> None:
+    """A node that holds one copy of the model and not two: its two workers share it, those of two nodes do not."""
+    asked = {"model": MINI, "technique": {"type": "Full"}, "training": SMALL_STEPS, "distribution": {"workers": 2}}
+    one, two = (
+        decided(job(**asked), (pool("any"),), tuple(node(name, memory="140Gi") for name in names), images)
+        for names in (["a"], ["a", "b"])
+    )
+    assert isinstance(one, Facts)
+    assert isinstance(two, Facts)
+    assert [share_name(facts.job.distribution) for facts in (one, two)] == ["ZeRO-2", "DDP"]
+    assert one.obstacle is None
+
+
+def test_an_offer_has_the_nodes_and_devices_of_its_pool(
+    pool: Callable[..., Pool], node: Callable[..., NodeFacts]
+) -> None:
+    """Counted where nodes can be read, else unknown; a pool without a device has none to count."""
+    gpu = pool("gpu", **{"class": "GPU", "device": {"resource": GPU}})
+    nodes = tuple(node(name, devices={GPU: count}) for name, count in (("a", "2"), ("b", "8")))
+    offers = [offer_of(one, Landscape((gpu,), seen)) for one in (gpu, pool("any")) for seen in (nodes, None)]
+    assert [(offer.nodes, offer.devices) for offer in offers] == [(2, 8), (None, None), (2, None), (None, None)]
 
 
 def test_an_fpga_s_memory_is_not_trained_in(

@@ -122,8 +122,10 @@ def _chosen(spec: FineTuneJobSpec, model: Architecture, pools: Sequence[PoolOffe
         row = choice.row
         return Settled(row.name, row.technique, row.distribution, row.pool.name, choice.reasons)
     least = min(rows, key=lambda row: row.memory.total)
+    processes = least.distribution.processes
+    each = f" in each of {processes} processes" if processes > 1 else ""
     reason = (
-        f"Technique {least.name}: nothing fits; it needs least, {least.memory.total / GIB:.1f} GiB."
+        f"Technique {least.name}: nothing fits; it needs least, {least.memory.total / GIB:.1f} GiB{each}."
         " Lower training.batchSize or maxSequenceLength."
     )
     return Settled(least.name, least.technique, least.distribution, None, (reason,))

@@ -46,7 +46,7 @@ class Row:
         device_bytes: what a process needs of a device; 0 without.
         trained: weights that are trained.
         spending: time and cost.
-        fits: whether it fits; None where the pool's memory is not known.
+        fits: whether the pool holds all workers at once; None where its size is not known.
         evidence: what the scenario matrix says of it for the job's goal and task.
     """
 
@@ -139,14 +139,14 @@ def _row(
         device_bytes=device,
         trained=trained_parameters(model, technique),
         spending=estimate_spending(job, model, pool, data),
-        fits=_fits(pool, max(host, exports), device),
+        fits=_fits(pool, job.distribution, host, device, exports),
         evidence=evidence(job, approach_of(job), goal),
     )
 
 
 def estimate_spending(job: FineTuneJobSpec, model: Architecture, pool: PoolOffer, data: DataSize) -> Spending:
     """Time and cost of a resolved job on a pool."""
-    work, workers = workload_of(job, model, autocast=False), job.distribution.workers
+    work, nodes = workload_of(job, model, autocast=False), pool.nodes_of(job.distribution.workers)
     return spending(
         model,
         job.technique,
@@ -155,17 +155,41 @@ def estimate_spending(job: FineTuneJobSpec, model: Architecture, pool: PoolOffer
         teraflops=pool.teraflops,
         device_class=pool.device_class,
         price_per_hour=pool.price_per_hour,
-        nodes=workers,
-        engines=workers * (job.distribution.processes_per_worker if pool.device_class.trains_on_device else 1),
+        nodes=nodes,
+        engines=job.distribution.processes if pool.device_class.trains_on_device else nodes,
     )
 
 
-def _fits(pool: PoolOffer, host: int, device: int) -> bool | None:
-    pairs = [(host, pool.host_bytes), (device, pool.device_bytes if device else 0)]
-    known = [needed * MARGIN <= have for needed, have in pairs if have is not None and needed]
-    if not all(known):
+def _fits(pool: PoolOffer, distribution: DistributionSpec, host: int, device: int, exports: int) -> bool | None:
+    """Whether a pool holds a worker's `host`, a process's `device` and the export's bytes, with room to spare."""
+    checks = (
+        _within(device, pool.device_bytes),
+        _within(exports, pool.host_bytes),
+        _within(host, pool.host_bytes),
+        _holds_workers(pool, distribution, host),
+    )
+    if False in checks:
         return False
-    return True if len(known) == sum(1 for needed, _ in pairs if needed) else None
+    return None if None in checks else True
+
+
+def _within(needed: int, have: int | None) -> bool | None:
+    if not needed:
+        return True
+    return None if have is None else needed * MARGIN <= have
+
+
+def _holds_workers(pool: PoolOffer, distribution: DistributionSpec, host: int) -> bool | None:
+    """Whether the nodes hold every worker at once, several on one node where it has room for them."""
+    pairs = [(int(host * MARGIN), pool.host_bytes)]
+    if pool.device_class is not PoolClass.CPU:  # a pod takes a device of every pool that has them, FPGAs too
+        pairs.append((distribution.processes_per_worker, pool.devices))
+    known = [have // needed for needed, have in pairs if have is not None]
+    if pool.nodes is not None and known and min(known) * pool.nodes < distribution.workers:
+        return False
+    if len(known) == len(pairs) and min(known) * (pool.nodes or 1) >= distribution.workers:
+        return True
+    return None
 
 
 _Key = Callable[[Row], tuple[float, ...]]

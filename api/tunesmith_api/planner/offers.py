@@ -8,12 +8,14 @@ from tunesmith_api.enums import PoolClass
 
 @dataclass(frozen=True)
 class PoolOffer:
-    """What a pool has for one worker; None where it is not known.
+    """What a pool has for a job's workers; None where it is not known.
 
     Attributes:
         name: the pool's.
         device_class: what it trains on.
+        nodes: how many it has.
         host_bytes: memory of its largest node.
+        devices: of its largest node; None on a CPU pool too.
         device_bytes: memory of one device; None on a CPU pool.
         price_per_hour: of one node.
         teraflops: matrix arithmetic of one device, or of one node without.
@@ -25,6 +27,12 @@ class PoolOffer:
     device_bytes: int | None = None
     price_per_hour: float | None = None
     teraflops: float | None = None
+    nodes: int | None = None
+    devices: int | None = None
+
+    def nodes_of(self, workers: int) -> int:
+        """How many nodes so many workers run on: one each, as far as the pool has them."""
+        return workers if self.nodes is None else max(1, min(workers, self.nodes))
 
 
 def asks_for(compute: ComputeSpec, pool: str, device_class: PoolClass) -> bool:

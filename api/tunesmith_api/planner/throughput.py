@@ -114,7 +114,7 @@ def spending(
         teraflops: matrix arithmetic of one device, or of one node without.
         device_class: what the workers run on.
         price_per_hour: of one node.
-        nodes: workers, one per node.
+        nodes: those that the workers run on.
         engines: what does the arithmetic, in all: devices, or nodes without.
     """
     if teraflops is None:

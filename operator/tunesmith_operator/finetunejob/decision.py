@@ -116,7 +116,7 @@ def resolve(spec: FineTuneJobSpec, settled: Settled) -> FineTuneJobSpec:
 
 def plan_status(facts: Facts, landscape: Landscape) -> dict[str, Any]:
     """What status.plan says."""
-    spent = spending_of(facts)
+    spent = spending_of(facts, landscape)
     return PlanStatus(
         technique=facts.technique,
         sharing=share_name(facts.job.distribution),
@@ -129,13 +129,13 @@ def plan_status(facts: Facts, landscape: Landscape) -> dict[str, Any]:
     ).wire()
 
 
-def spending_of(facts: Facts) -> Spending:
+def spending_of(facts: Facts, landscape: Landscape) -> Spending:
     """Time and cost of the training, as far as pool, model and data tell."""
     data = facts.body.get("status", {}).get("dataset", {})
     if facts.model is None:
         return Spending()
     size = DataSize(data.get("examples"), data.get("tokens"))
-    return estimate_spending(facts.job, facts.model, offer_of(facts.pool, None), size)
+    return estimate_spending(facts.job, facts.model, offer_of(facts.pool, landscape), size)
 
 
 def _reasons(facts: Facts, landscape: Landscape) -> list[str]:

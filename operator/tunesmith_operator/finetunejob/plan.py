@@ -94,7 +94,7 @@ def _time_plan(planning: Planning, facts: Facts) -> None:
     made = planning.draft.status.get("plan", {})
     if "durationSeconds" in made or "dataset" not in planning.draft.status:
         return
-    spent = spending_of(facts)
+    spent = spending_of(facts, planning.observed.landscape)
     if spent.seconds is not None:
         made["durationSeconds"] = round(spent.seconds)
         if spent.cost is not None:
