@@ -167,6 +167,19 @@ def test_offload_moves_states_from_the_device_to_the_host() -> None:
     assert memory(FULL, sharding=replace(sharding, offload=Offload.ALL)) == memory(FULL, sharding=sharding)
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_offload_leaves_the_bucket_on_the_device(stage: int) -> None:
+    """Stages 1 and 2 gather gradients on the device wherever they lie afterwards; the host holds the states only."""
+    sharding = Sharding(processes=2, zero_stage=stage)
+    bucket = 4 * ZERO_BUCKET_ELEMENTS
+    kept, moved = (
+        memory(FULL, sharding=replace(sharding, offload=offload), device=True)
+        for offload in (Offload.NONE, Offload.OPTIMIZER)
+    )
+    assert (moved.gradients, moved.optimizer) == (bucket, 0)
+    assert moved.host - kept.host == (kept.gradients - bucket + kept.optimizer) * 3 // 2
+
+
 def test_accumulated_gradients_meet_the_activations() -> None:
     """Where steps accumulate, gradients are there while the next forward pass runs."""
     assert memory(FULL, replace(WORK, accumulation=2)).total > memory(FULL).total

@@ -218,6 +218,7 @@ class _States:
     adapter: int
     gradients: int
     optimizer: int
+    bucket: int = 0  # of the gradients
 
 
 def _states(model: Architecture, technique: TechniqueSpec, shared: Sharding) -> _States:
@@ -236,22 +237,24 @@ def _states(model: Architecture, technique: TechniqueSpec, shared: Sharding) -> 
         adapter=0 if footprint_of(technique).trains_base else trained * FP32 // shared.share(3),
         gradients=trained * FP32 // shared.share(2) + bucket,
         optimizer=trained * (ADAM_BYTES + (FP32 if stage else 0)) // shared.share(1),
+        bucket=bucket,
     )
 
 
 def _place(states: _States, shared: Sharding, *, device: bool) -> tuple[_States, int]:
     """What stays on the device, and what the worker's host holds for its processes.
 
-    Offloaded states take 1.5 times their size in host memory: the pinned buffers of DeepSpeed's own estimator
-    (`estimate_zero3_model_states_mem_needs`, additional_buffer_factor). Where the device is the host nothing moves.
+    Offloaded states take 1.5 times their size in host memory: what DeepSpeed's own estimator adds for buffers of any
+    kind (`estimate_zero3_model_states_mem_needs`, additional_buffer_factor); not measured here. The bucket that stages
+    1 and 2 gather gradients in stays on the device. Where the device is the host nothing moves.
     """
     if not device or shared.offload is Offload.NONE:
         return states, 0
-    moved = states.optimizer + states.gradients
-    left = _States(states.weights, states.adapter, 0, 0)
+    moved = states.optimizer + states.gradients - states.bucket
+    left = _States(states.weights, states.adapter, states.bucket, 0)
     if shared.offload is Offload.ALL:
         moved += states.weights
-        left = _States(0, states.adapter, 0, 0)
+        left = replace(left, weights=0)
     return left, moved * shared.per_worker * 3 // 2
 
 
