@@ -13,7 +13,7 @@ from rich.table import Table
 from tunesmith_api import FineTuneJob, Resolution, resolve
 from tunesmith_api.enums import PoolClass, TechniqueType
 from tunesmith_api.finetunejob import TechniqueSpec
-from tunesmith_api.planner import DataSize, PoolOffer, Row, share_name, table
+from tunesmith_api.planner import DataSize, PoolOffer, Row, offload_reasons, share_name, table
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.local_job import local_architecture
 from tunesmith_cli.render import duration, size
@@ -37,11 +37,13 @@ class Estimate:
         resolution: what the job becomes.
         rows: every technique that could be asked for, on every pool.
         chosen: the row that the job runs as.
+        reasons: why, a sentence each.
     """
 
     resolution: Resolution
     rows: list[Row]
     chosen: Row
+    reasons: tuple[str, ...]
 
 
 def estimate(job: FineTuneJob, pools: list[PoolOffer], data: DataSize) -> Estimate:
@@ -62,7 +64,8 @@ def estimate(job: FineTuneJob, pools: list[PoolOffer], data: DataSize) -> Estima
     runs = _runs(own, resolution)
     same = [row for row in rows if _way(row) == _way(runs)]
     chosen = same[0] if same else runs
-    return Estimate(resolution, rows if same else [*own, *rows], chosen)
+    useless = offload_reasons(chosen.distribution, chosen.pool.name, chosen.pool.device_class)
+    return Estimate(resolution, rows if same else [*own, *rows], chosen, (*resolution.reasons, *useless))
 
 
 def _way(row: Row) -> tuple[TechniqueSpec, str, PoolOffer]:
@@ -85,7 +88,7 @@ def show(found: Estimate) -> Iterator[Table | str]:
     yield _table(found)
     yield _parts(found.chosen)
     export = size(found.resolution.export_memory_bytes or 0)
-    reasons = [reason for reason in found.resolution.reasons if not reason.startswith("memory:")]
+    reasons = [reason for reason in found.reasons if not reason.startswith("memory:")]
     yield "\n".join(f"- {reason}" for reason in [*reasons, f"The export stage needs {export} of host memory."])
 
 
@@ -158,7 +161,7 @@ def serialise(found: Estimate, output: Output) -> str:
         "technique": found.resolution.spec.technique.wire(),
         "memoryParts": found.chosen.memory.parts(),
         "exportMemoryBytes": found.resolution.export_memory_bytes,
-        "reasons": list(found.resolution.reasons),
+        "reasons": list(found.reasons),
         "rows": [_values(row) for row in found.rows],
     }
     return json.dumps(values, indent=2) if output is Output.JSON else yaml.safe_dump(values, sort_keys=False)

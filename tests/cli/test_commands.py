@@ -112,6 +112,15 @@ def test_estimate_shows_every_row_that_auto_compared(tmp_path: Path) -> None:
     assert found["chosen"] in found["rows"]
 
 
+def test_estimate_says_where_offloading_frees_nothing(tmp_path: Path) -> None:
+    """On a CPU pool, as the operator's plan does."""
+    offloaded = {"strategy": "DeepSpeed", "offload": "Optimizer", "processesPerWorker": 2}
+    done = estimated(tmp_path, {"technique": {"type": "Full"}, "distribution": offloaded, "compute": {"class": "CPU"}})
+    assert done.returncode == 0, done.stderr
+    said = "distribution.offload Optimizer frees nothing on pool cpu-large (CPU)"
+    assert any(reason.startswith(said) for reason in json.loads(done.stdout)["reasons"])
+
+
 def test_estimate_shows_each_way_to_share_the_model(tmp_path: Path) -> None:
     """Several processes with strategy Auto: a row of each way, and the one that the job runs by."""
     job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())

@@ -157,6 +157,26 @@ def test_an_offer_has_the_nodes_and_devices_of_its_pool(
     assert [(offer.nodes, offer.devices) for offer in offers] == [(2, 8), (None, None), (2, None), (None, None)]
 
 
+@pytest.mark.parametrize(("device_class", "told"), [("CPU", 1), ("GPU", 0)])
+def test_offloading_on_a_cpu_pool_is_told_to_free_nothing(
+    job: Callable[..., Body],
+    pool: Callable[..., Pool],
+    node: Callable[..., NodeFacts],
+    images: Images,
+    device_class: str,
+    told: int,
+) -> None:
+    """Host memory is all that a CPU pool has; on devices there is something to free."""
+    device = {} if device_class == "CPU" else {"device": {"resource": GPU}}
+    offloaded = {"strategy": "DeepSpeed", "zeroStage": 2, "offload": "Optimizer", "workers": 2}
+    nodes = tuple(node(name, memory="64Gi", devices={GPU: "1"}) for name in ("a", "b"))
+    body = job(technique={"type": "Full"}, distribution=offloaded)
+    facts = decided(body, (pool("any", **{"class": device_class, **device}),), (*nodes, node("side")), images)
+    assert isinstance(facts, Facts)
+    reasons = plan_status(facts, Landscape())["reasons"]
+    assert sum("distribution.offload Optimizer frees nothing on pool any (CPU)" in one for one in reasons) == told
+
+
 def test_an_fpga_s_memory_is_not_trained_in(
     job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
 ) -> None:

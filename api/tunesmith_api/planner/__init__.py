@@ -22,7 +22,7 @@ from tunesmith_api.planner.memory import (
     estimate_memory,
 )
 from tunesmith_api.planner.offers import PoolOffer, asks_for
-from tunesmith_api.planner.sharing import share_name
+from tunesmith_api.planner.sharing import offload_reasons, share_name
 from tunesmith_api.planner.throughput import Spending, spending
 from tunesmith_api.planner.trained import shapes_of, trained_parameters
 from tunesmith_api.shapes import linear_widths, lora_parameters, widest_rank
@@ -56,6 +56,7 @@ __all__ = [
     "export_bytes",
     "linear_widths",
     "lora_parameters",
+    "offload_reasons",
     "sequence_length",
     "settle",
     "shapes_of",

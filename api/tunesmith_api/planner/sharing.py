@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tunesmith_api.enums import Strategy
+from tunesmith_api.enums import Offload, PoolClass, Strategy
 from tunesmith_api.finetunejob import DistributionSpec
 
 #: Stage 1 is left out: stage 2 shares the gradients too and exchanges as much (Rajbhandari et al. 2020, section 7).
@@ -27,6 +27,14 @@ def distributions_for(asked: DistributionSpec) -> list[DistributionSpec]:
 def effort(distribution: DistributionSpec) -> int:
     """An order of what the processes exchange: a ZeRO stage exchanges at least as much as those below it."""
     return distribution.stage or 0
+
+
+def offload_reasons(distribution: DistributionSpec, pool: str, device_class: PoolClass) -> list[str]:
+    """That offloading frees nothing where the training has no other memory than the host's."""
+    if distribution.offload is Offload.NONE or device_class.trains_on_device:
+        return []
+    asked = f"distribution.offload {distribution.offload} frees nothing on pool {pool} ({device_class})"
+    return [f"{asked}: the training is in host memory already; leave it out."]
 
 
 def share_name(distribution: DistributionSpec) -> str:

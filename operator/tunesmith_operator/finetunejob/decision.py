@@ -6,7 +6,16 @@ from typing import Any
 from tunesmith_api import Architecture, FineTuneJobSpec, Stage
 from tunesmith_api.enums import PoolClass, Strategy
 from tunesmith_api.finetunejob import PlanStatus
-from tunesmith_api.planner import MARGIN, DataSize, Settled, Spending, estimate_spending, settle, share_name
+from tunesmith_api.planner import (
+    MARGIN,
+    DataSize,
+    Settled,
+    Spending,
+    estimate_spending,
+    offload_reasons,
+    settle,
+    share_name,
+)
 from tunesmith_api.quantity import format_bytes
 from tunesmith_api.resolve import planned
 from tunesmith_operator.finetunejob.manifests import Facts
@@ -152,6 +161,7 @@ def _reasons(facts: Facts, landscape: Landscape) -> list[str]:
         found.append(
             f"Pool {pool.name} has FPGAs, on which PyTorch does not train: the training runs on its nodes' CPUs."
         )
+    found += offload_reasons(facts.job.distribution, pool.name, pool.spec.device_class)
     needed = facts.sizing.memory_bytes[Stage.TRAIN]
     if facts.train_memory_bytes < needed:
         found.append(
