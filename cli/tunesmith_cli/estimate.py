@@ -11,9 +11,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from tunesmith_api import FineTuneJob, Resolution, resolve
-from tunesmith_api.enums import PoolClass, TechniqueType
+from tunesmith_api.enums import Goal, PoolClass, TechniqueType
 from tunesmith_api.finetunejob import TechniqueSpec
-from tunesmith_api.planner import DataSize, PoolOffer, Row, offload_reasons, share_name, table
+from tunesmith_api.planner import DataSize, PoolOffer, Row, choose_row, offload_reasons, share_name, table
 from tunesmith_cli.errors import CliError
 from tunesmith_cli.local_job import local_architecture
 from tunesmith_cli.render import duration, size
@@ -38,12 +38,14 @@ class Estimate:
         rows: every technique that could be asked for, on every pool.
         chosen: the row that the job runs as.
         reasons: why, a sentence each.
+        auto: where the job asks for a technique, what Auto would choose instead; None where nothing fits.
     """
 
     resolution: Resolution
     rows: list[Row]
     chosen: Row
     reasons: tuple[str, ...]
+    auto: Row | None = None
 
 
 def estimate(job: FineTuneJob, pools: list[PoolOffer], data: DataSize) -> Estimate:
@@ -65,7 +67,15 @@ def estimate(job: FineTuneJob, pools: list[PoolOffer], data: DataSize) -> Estima
     same = [row for row in rows if _way(row) == _way(runs)]
     chosen = same[0] if same else runs
     useless = offload_reasons(chosen.distribution, chosen.pool.name, chosen.pool.device_class)
-    return Estimate(resolution, rows if same else [*own, *rows], chosen, (*resolution.reasons, *useless))
+    asked = job.spec.technique.type is not TechniqueType.AUTO
+    instead = choose_row(rows, Goal.BALANCED) if asked else None
+    return Estimate(
+        resolution=resolution,
+        rows=rows if same else [*own, *rows],
+        chosen=chosen,
+        reasons=(*resolution.reasons, *useless),
+        auto=instead.row if instead is not None else None,
+    )
 
 
 def _way(row: Row) -> tuple[TechniqueSpec, str, PoolOffer]:
@@ -86,6 +96,8 @@ def _runs(own: list[Row], resolution: Resolution) -> Row:
 def show(found: Estimate) -> Iterator[Table | str]:
     """The estimate for people: the table, the chosen row's memory by parts, and the reasons."""
     yield _table(found)
+    if found.auto is not None:
+        yield f"Auto would choose {_place(found.auto)}.\n"
     yield _parts(found.chosen)
     export = size(found.resolution.export_memory_bytes or 0)
     reasons = [reason for reason in found.reasons if not reason.startswith("memory:")]
@@ -132,6 +144,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def _place(row: Row) -> str:
+    sharing = f" by {share_name(row.distribution)}" if row.distribution.processes > 1 else ""
+    return f"{row.name}{sharing} on pool {row.pool.name}"
+
+
 def _short(count: int) -> str:
     for unit, least in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= least:
@@ -158,6 +175,7 @@ def serialise(found: Estimate, output: Output) -> str:
     """The estimate for programs, as JSON or YAML."""
     values = {
         "chosen": _values(found.chosen),
+        "auto": None if found.auto is None else _values(found.auto),
         "technique": found.resolution.spec.technique.wire(),
         "memoryParts": found.chosen.memory.parts(),
         "exportMemoryBytes": found.resolution.export_memory_bytes,

@@ -121,6 +121,19 @@ def test_estimate_says_where_offloading_frees_nothing(tmp_path: Path) -> None:
     assert any(reason.startswith(said) for reason in json.loads(done.stdout)["reasons"])
 
 
+@pytest.mark.parametrize(
+    ("technique", "auto"), [({"type": "LoRA"}, ("rsLoRA-r64", "cpu-large")), ({"type": "Auto"}, None)]
+)
+def test_estimate_says_what_auto_would_choose(
+    tmp_path: Path, technique: dict[str, str], auto: tuple[str, str] | None
+) -> None:
+    """Beside a technique that is asked for; where Auto is asked for the arrow says it."""
+    found = json.loads(estimated(tmp_path, {"technique": technique}).stdout)
+    assert (found["auto"] and (found["auto"]["technique"], found["auto"]["pool"])) == auto
+    shown = tunesmith("estimate", tmp_path / "job.yaml", "--pools", tmp_path / "pools.yaml").stdout
+    assert ("Auto would choose rsLoRA-r64 on pool cpu-large." in shown) == (auto is not None)
+
+
 def test_estimate_shows_each_way_to_share_the_model(tmp_path: Path) -> None:
     """Several processes with strategy Auto: a row of each way, and the one that the job runs by."""
     job = yaml.safe_load((EXAMPLE / "job.yaml").read_text())
