@@ -1,5 +1,7 @@
 """How long a training takes and what it costs, where the pool says how fast it is and what an hour costs. Pure.
 
+Each number and formula says where it is from: a publication, "counted" where it is bookkeeping of the trainer's own
+loop, or "assumed" where nothing was measured.
 What is not known stays unknown: a pool without `teraflops` has no time, and without `pricePerHour` no cost.
 """
 
@@ -13,9 +15,9 @@ from tunesmith_api.planner.memory import Workload
 from tunesmith_api.planner.trained import trained_parameters
 from tunesmith_api.shapes import layers, linear_weights, query_width
 
-#: Share of a device's matrix arithmetic that a training step reaches. CPU: measured, see docs/planner.md. GPU: what
-#: large runs report (46 % of the peak for PaLM, Chowdhery et al. 2022, section 4.1) less the small batches of
-#: fine-tuning; not measured here.
+#: Share of a device's matrix arithmetic that a training step reaches. CPU: assumed. GPU: what large runs report (46 %
+#: of the peak for PaLM, Chowdhery et al. 2022, section 4.1), less an assumed part for the small batches of fine-tuning.
+#: FPGA: as CPU, since PyTorch trains on the node's processors there.
 UTILISATION = {PoolClass.CPU: 0.5, PoolClass.GPU: 0.35, PoolClass.FPGA: 0.5}
 #: NF4 weights are worked out again in both passes: litgpt's runs took 1.56 times LoRA's time (3.68 against 2.36 min).
 QUANTIZED_FACTOR = 1.56
@@ -69,7 +71,10 @@ def flops_per_token(model: Architecture, technique: TechniqueSpec, work: Workloa
 
 
 def slowdown(technique: TechniqueSpec) -> float:
-    """How much longer than its arithmetic says a technique takes."""
+    """How much longer than its arithmetic says a technique takes, by the factors above.
+
+    Of several that apply the product is taken, and 1 for a method that the benchmark does not have: assumed.
+    """
     decomposed = technique.type is TechniqueType.DORA or bool(technique.lora and technique.lora.weight_decomposed)
     quantized = technique.type is TechniqueType.QLORA
     method = METHOD_FACTORS.get(technique.peft.method, 1.0) if technique.peft else 1.0
@@ -77,7 +82,7 @@ def slowdown(technique: TechniqueSpec) -> float:
 
 
 def training_tokens(spec: FineTuneJobSpec, work: Workload, dataset_tokens: int | None, rows: int | None) -> int | None:
-    """Tokens of the whole training.
+    """Tokens of the whole training: counted, as the trainer's loop takes them, with rows of the data's mean length.
 
     With the data set's numbers: its tokens times the epochs, and at most what maxSteps steps see. Without them only
     maxSteps gives a bound, with every row as long as it can be; else nothing is known.
@@ -104,7 +109,9 @@ def spending(
     nodes: int = 1,
     engines: int = 1,
 ) -> Spending:
-    """Time and cost of a training.
+    """Time and cost of a training: operations over the arithmetic that is reached, and hours times the price.
+
+    That all engines together are as many times as fast as one is assumed: exchanging gradients takes no time here.
 
     Args:
         model: the base model.
