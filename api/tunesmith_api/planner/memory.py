@@ -1,7 +1,8 @@
 """Peak memory of the stages of a job, by its parts. Pure arithmetic; each formula names its source.
 
 "Counted" in a docstring means: the storages that autograd saves were counted, see `planner.footprint`. "Measured" means
-`python bench/planner.py`, whose table is in docs/planner.md.
+`python bench/planner.py`, whose table is in docs/planner.md; "fitted" means chosen so that it comes near that table,
+and "assumed" that nothing was measured.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -25,7 +26,7 @@ from tunesmith_api.techniques import virtual_tokens
 FRAMEWORK_BYTES = 1056 * 2**20
 #: Of that, resident after the imports on the machine that it was fitted on; elsewhere it was 964 and 1,046 MiB.
 FITTED_LIBRARIES_BYTES = 912 * 2**20
-#: Of that, what a process with a GPU keeps on the device: CUDA's context and kernels.
+#: What a process with a GPU keeps on the device: CUDA's context and kernels (assumed).
 DEVICE_FRAMEWORK_BYTES = 600 * 2**20
 #: Elements that DeepSpeed exchanges at a time, and weights that stage 3 keeps gathered at most. Its own defaults, 500
 #: million and a billion, are 2 and 4 GB in fp32 and would weigh more than the parts of a small model.
@@ -41,12 +42,12 @@ ENCODER_EVALUATION_TOKENS = 4096
 #: Tokens, of prompts and answers together, that are decoded at a time: bounds the KV cache. A longer row is alone.
 GENERATION_TOKENS = 4096
 #: Share of the positions whose logits are computed where the prompt is not learnt: rows of a batch start their answers
-#: at different places, and every place where any row has a label counts.
+#: at different places, and every place where any row has a label counts (assumed; measured runs were told theirs).
 COMPLETION_SHARE = 0.75
 #: fp32 copies of the logits while the loss is worked out (logits, log-softmax, gradient) and in evaluation (counted).
 LOGIT_COPIES = 3
 #: What the allocator holds beside live tensors at the peak, as a share of them: gaps in the heap between tensors of
-#: many sizes (fitted: docs/planner.md). On a device: what CUDA's caching allocator rounds up; not measured here.
+#: many sizes (fitted: docs/planner.md). On a device: what CUDA's caching allocator rounds up (assumed).
 HOST_SLACK, DEVICE_SLACK = 0.42, 0.1
 ADAM_BYTES = 8
 FP32, HALF = 4, 2
@@ -386,7 +387,9 @@ def logit_bytes(model: Architecture, work: Workload) -> int:
 def evaluation_bytes(model: Architecture, work: Workload) -> int:
     """An evaluation batch: its logits, and one layer's tensors, since nothing is kept for a backward pass.
 
-    Of an encoder-decoder's logits a few rows at a time are copied (measured); the other kinds copy all of them.
+    Of an encoder-decoder's logits a few rows at a time are copied (measured); the other kinds copy all of them
+    (counted). A layer has four tensors of the hidden width and four of the feed-forward layer's at a time: assumed, and
+    within the measured peaks, which have an evaluation each.
     """
     encoder = model.kind is ModelKind.ENCODER
     tokens = max(ENCODER_EVALUATION_TOKENS if encoder else EVALUATION_TOKENS, work.sequence_length)
@@ -400,7 +403,8 @@ def evaluation_bytes(model: Architecture, work: Workload) -> int:
 def generation_bytes(model: Architecture, work: Workload) -> int:
     """Rows that are decoded together: their KV cache, one layer's part twice as it grows, and one layer's tensors.
 
-    An encoder's output of an encoder-decoder is kept as the decoder's second cache.
+    An encoder's output of an encoder-decoder is kept as the decoder's second cache. The layer's
+    tensors are assumed, as in `evaluation_bytes`.
     """
     if not work.answer_tokens or model.kind is ModelKind.ENCODER:
         return 0
@@ -418,7 +422,12 @@ def cache_bytes(model: Architecture, *, rows: int, tokens: int) -> int:
 
 
 def _workspace(model: Architecture, technique: TechniqueSpec) -> int:
-    """Scratch: the largest weight once more, worked out again (QLoRA) or as AdamW's denominator (full tuning)."""
+    """Scratch: the largest weight once more, worked out again (QLoRA) or as AdamW's denominator (full tuning).
+
+    Dettmers et al. 2023, section 3, equation 5: a 4-bit weight is worked out where it is used. AdamW's denominator is
+    of one weight at a time in torch's plain loop (read in its source), which it takes on a CPU; that it is
+    so on devices too is assumed.
+    """
     largest = max(module.inputs * module.outputs for module in linears(model))
     if footprint_of(technique).trains_base:
         largest = max(largest, model.vocab_size * model.hidden_size)
