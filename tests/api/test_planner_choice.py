@@ -11,8 +11,8 @@ from tunesmith_api.finetunejob import FineTuneJobSpec, PlanStatus
 from tunesmith_api.misfits import refusals
 from tunesmith_api.planner import MARGIN, DataSize, PoolOffer, choose_row, settle, share_name, table
 from tunesmith_api.planner.candidates import CANDIDATES
-from tunesmith_api.planner.choice import Row, candidates_for
 from tunesmith_api.planner.evidence import MEASURES, Evidence, approach_of, evidence, pooled_evidence
+from tunesmith_api.planner.rows import Row, candidates_for
 from tunesmith_api.scenario_results import ScenarioResults, measured_scenarios
 from tunesmith_api.scenarios import Approach
 

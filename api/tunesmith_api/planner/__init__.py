@@ -4,7 +4,7 @@ Pure arithmetic over the catalog's numbers and the job's spec; the operator, the
 """
 
 from tunesmith_api.planner.auto import ANYWHERE, Settled, settle
-from tunesmith_api.planner.choice import MARGIN, Choice, DataSize, Row, choose_row, estimate_spending, table
+from tunesmith_api.planner.choice import Choice, choose_row
 from tunesmith_api.planner.job import estimate_job, export_bytes, sequence_length, sharding_of, workload_of
 from tunesmith_api.planner.memory import (
     DEFAULT_SEQUENCE_LENGTH,
@@ -22,6 +22,7 @@ from tunesmith_api.planner.memory import (
     estimate_memory,
 )
 from tunesmith_api.planner.offers import PoolOffer, asks_for
+from tunesmith_api.planner.rows import MARGIN, DataSize, Row, estimate_spending, table
 from tunesmith_api.planner.sharing import offload_reasons, share_name
 from tunesmith_api.planner.throughput import Spending, spending
 from tunesmith_api.planner.trained import shapes_of, trained_parameters

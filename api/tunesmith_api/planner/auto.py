@@ -7,16 +7,9 @@ from tunesmith_api.architecture import Architecture
 from tunesmith_api.enums import Goal, TechniqueType
 from tunesmith_api.finetunejob import DistributionSpec, FineTuneJobSpec, PlanStatus, TechniqueSpec
 from tunesmith_api.planner.candidates import candidate_named
-from tunesmith_api.planner.choice import (
-    GIB,
-    DataSize,
-    candidates_for,
-    choose_row,
-    choose_sharing,
-    sharing_reasons,
-    table,
-)
+from tunesmith_api.planner.choice import GIB, choose_row, choose_sharing, sharing_reasons
 from tunesmith_api.planner.offers import PoolOffer
+from tunesmith_api.planner.rows import DataSize, candidates_for, table
 from tunesmith_api.planner.sharing import distributions_for, share_name
 
 #: A pool of unknown size: everything may fit.
