@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 from transformers.trainer_callback import PrinterCallback
@@ -28,7 +29,8 @@ def our_seconds(
 ) -> float:
     """Seconds of the trainer's loop over the rows, with its callbacks and without checkpoints or evaluations."""
     hide_deepspeed()
-    from tunesmith_trainer.loop import LoopPlan, TuningTrainer  # noqa: PLC0415 - memory that other loops do not need
+    from tunesmith_trainer.halved import halved  # noqa: PLC0415 - memory that other loops do not need
+    from tunesmith_trainer.loop import LoopPlan, TuningTrainer  # noqa: PLC0415 - as above
     from tunesmith_trainer.preemption import Preemption  # noqa: PLC0415 - as above
     from tunesmith_trainer.progress import ProgressBoard  # noqa: PLC0415 - as above
 
@@ -40,7 +42,12 @@ def our_seconds(
         trainer.args.save_strategy = trainer.args.eval_strategy = "no"
         trainer.args.eval_on_start = False
         trainer.watch(ProgressBoard(Path(folder) / "train-log.jsonl", steps), Preemption())
-        return timed(trainer.train)
+
+        def train() -> None:
+            with halved(model, precision):
+                trainer.train()
+
+        return timed(train)
 
 
 def stock_arguments(folder: str, rows: int) -> dict[str, Any]:
@@ -77,9 +84,11 @@ def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
 
 
 def timed(loop: Callable[[], object]) -> float:
-    """Seconds of a call."""
+    """Seconds of a call, with what it left running on a GPU."""
     began = time.perf_counter()
     loop()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 
@@ -92,9 +101,10 @@ def alternated(loops: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
     return seconds
 
 
-def print_ratios(seconds: Mapping[str, Sequence[float]], tokens: int) -> None:
-    """The median of each loop's tokens per second, and of its ratio to ours within a round."""
-    print(f"{'loop':<28}{'tokens/s':>10}{'tunesmith is':>14}")
+def print_ratios(seconds: Mapping[str, Sequence[float]], tokens: int, aims: Mapping[str, float]) -> None:
+    """The median of each loop's tokens per second, and of its ratio to ours within a round, with what it should be."""
+    print(f"{'loop':<28}{'tokens/s':>10}{'tunesmith is':>14}{'aim':>8}")
     for name, times in seconds.items():
         ratio = statistics.median(theirs / mine for mine, theirs in zip(seconds[OURS], times, strict=True))
-        print(f"{name:<28}{tokens / statistics.median(times):>10.0f}{ratio:>13.2f}x")
+        aim = f"{aims[name]:.2f}x" if name in aims else ""
+        print(f"{name:<28}{tokens / statistics.median(times):>10.0f}{ratio:>13.2f}x{aim:>8}")
