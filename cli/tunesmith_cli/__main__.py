@@ -25,6 +25,9 @@ from tunesmith_cli.validate import validate as validate_files
 from tunesmith_cli.watch import WatchOptions
 from tunesmith_cli.watch import watch as watch_job
 
+#: Columns of a table that no terminal limits: as wide as the estimate's, so that no name is cut.
+_PIPED_WIDTH = 110
+
 app = typer.Typer(
     help="Fine-tune, evaluate, export and serve language models: on this machine or on Kubernetes.",
     no_args_is_help=True,
@@ -85,8 +88,9 @@ def estimate(
     if output is not Output.TABLE:
         _write(serialise(found, output) + "\n")
         return
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
     for part in show(found):
-        Console().print(part, highlight=False, soft_wrap=True)
+        console.print(part, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -165,6 +165,8 @@ def _parts(row: Row) -> Table:
     parts = row.memory.parts()
     largest = max(parts.values())
     for name, amount in parts.items():
+        if not amount:
+            continue
         drawn.add_row(name, size(amount), "█" * round(_BAR_WIDTH * amount / largest))
     peak = "forward pass, gradients and evaluation do not meet"
     drawn.add_row("peak", size(row.memory.total), peak, style="bold")

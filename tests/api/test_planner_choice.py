@@ -424,3 +424,11 @@ def test_what_does_not_serve_is_chosen_only_where_nothing_else_fits() -> None:
     assert alone is not None
     assert any(reason.startswith("No approach that fits serves this task") for reason in alone.reasons)
     assert alone.row is against
+
+
+@pytest.mark.parametrize(("precision", "said"), [("Auto", True), ("BF16", False), ("FP32", False)])
+def test_a_reason_says_what_bf16_would_save(precision: str, said: bool) -> None:  # noqa: FBT001 - parametrised
+    """Auto is planned as the arithmetic that needs more; a named precision has nothing to add."""
+    training = {"batchSize": 4, "maxSequenceLength": 1024, "maxSteps": 100, "precision": precision}
+    found = settle(spec(technique={"type": "Auto"}, training=training), MINI, (pool_of(80),))
+    assert any("GiB with precision BF16" in reason for reason in found.reasons) is said

@@ -180,9 +180,17 @@ def _proved(row: Row) -> list[str]:
     return [row.evidence.sentence] if row.evidence.sentence else []
 
 
+#: Share of the memory below which the other precision is worth a word.
+_WORTH_SAYING = 0.9
+
+
 def _needs(row: Row) -> str:
     where = "of device memory" if row.device_bytes else "of memory"
-    return f"{row.name} trains {row.trained:,} weights and needs {row.memory.total / GIB:.1f} GiB {where}."
+    needs = f"{row.name} trains {row.trained:,} weights and needs {row.memory.total / GIB:.1f} GiB {where}"
+    if row.bf16_bytes is None or row.bf16_bytes > _WORTH_SAYING * row.memory.total:
+        return f"{needs}."
+    half = f"{row.bf16_bytes / GIB:.1f} GiB with precision BF16"
+    return f"{needs}, as precision Auto may come to FP32; {half}, where processors have it."
 
 
 def _least(rows: list[Row]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunesmith_api.architecture import Architecture
-from tunesmith_api.enums import Goal, PoolClass, TechniqueType
+from tunesmith_api.enums import Goal, PoolClass, Precision, TechniqueType
 from tunesmith_api.finetunejob import DistributionSpec, FineTuneJobSpec, TechniqueSpec
 from tunesmith_api.misfits import refusals
 from tunesmith_api.planner.candidates import CANDIDATES, Candidate
@@ -47,6 +47,7 @@ class Row:
         spending: time and cost.
         fits: whether the pool holds all workers at once; None where its size is not known.
         evidence: what the scenario matrix says of it for the job's goal and task.
+        bf16_bytes: what a process needs in BF16, where precision Auto leaves it to the processor; else None.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Row:
     spending: Spending
     fits: bool | None
     evidence: Evidence
+    bf16_bytes: int | None = None
 
 
 def candidates_for(spec: FineTuneJobSpec, model: Architecture | None) -> list[tuple[Candidate | None, TechniqueSpec]]:
@@ -132,7 +134,15 @@ def _row(
         spending=estimate_spending(job, model, pool, data),
         fits=_fits(pool, job.distribution, host, device, exports),
         evidence=evidence(job, approach_of(job), goal),
+        bf16_bytes=_bf16_bytes(job, model, on_device=on_device),
     )
+
+
+def _bf16_bytes(job: FineTuneJobSpec, model: Architecture, *, on_device: bool) -> int | None:
+    if job.training.precision is not Precision.AUTO:
+        return None
+    training = job.training.model_copy(update={"precision": Precision.BF16})
+    return estimate_job(job.model_copy(update={"training": training}), model, device=on_device).total
 
 
 def estimate_spending(job: FineTuneJobSpec, model: Architecture, pool: PoolOffer, data: DataSize) -> Spending:
