@@ -44,8 +44,9 @@ test: lint test-unit test-apiserver test-e2e ## Everything: lint, unit, API serv
 
 test-all: test test-extended ## Everything and the long tail
 
-test-extended: venv ## The long tail: every way to distribute, each as real processes
+test-extended: venv ## The long tail: every technique, every way to distribute, more of both on a real node
 	$(VENV)/bin/pytest -m "extended and not gpu"
+	$(VENV)/bin/pytest e2e/tests --durations 12 -m "e2e and extended"
 
 test-unit: venv ## Tests that need no cluster
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n auto --maxprocesses 4 --dist loadscope --durations 15 -m "not apiserver and not e2e and not gpu and not extended"
