@@ -58,9 +58,12 @@ CASES = {
     "ddp x 2": DDP,
     "zero-0 x 2": zero(0, **two),
     "zero-1 x 1": zero(1),
+    "zero-1 x 2": zero(1, **two),
     "zero-2 x 2": zero(2, **two),
     "zero-3 x 1": zero(3),
+    "zero-1 x 2, optimizer on the host": zero(1, "Optimizer", **two),
     "zero-2 x 2, optimizer on the host": zero(2, "Optimizer", **two),
+    "zero-3 x 2, optimizer on the host": zero(3, "Optimizer", **two),
     "zero-3 x 2, all on the host": zero(3, "All", **two),
 }
 
@@ -195,6 +198,14 @@ def test_losses_and_scores_are_those_of_one_process(case, prepared, alone, run_s
     code, termination = run_stage(Stage.TRAIN, config)
     assert code == 0, termination
     assert termination.progress.step == STEPS
+    assert_same(config, alone)
+
+
+@extended
+def test_two_pods_of_two_processes_train_as_one_process(prepared, alone, start_pods, tmp_path):
+    """Ranks, rows and gradients run through pods and their processes alike."""
+    config = prepared(tmp_path, {"strategy": "DDP", "workers": 2, **two})
+    assert codes_of(start_pods(config)) == [0, 0]
     assert_same(config, alone)
 
 
