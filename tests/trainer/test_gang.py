@@ -202,6 +202,17 @@ def test_losses_and_scores_are_those_of_one_process(case, prepared, alone, run_s
 
 
 @extended
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("name", [name for name in TAKEN if name != "LoRA"])
+def test_other_techniques_train_as_in_one_process(name, stage, prepared, alone_with, run_stage, tmp_path):
+    """Parted weights or gradients change nothing for the techniques that ZeRO takes beside LoRA."""
+    config = prepared(tmp_path, zero(stage, **two), name)
+    code, termination = run_stage(Stage.TRAIN, config)
+    assert code == 0, termination
+    assert_same(config, alone_with(name))
+
+
+@extended
 def test_two_pods_of_two_processes_train_as_one_process(prepared, alone, start_pods, tmp_path):
     """Ranks, rows and gradients run through pods and their processes alike."""
     config = prepared(tmp_path, {"strategy": "DDP", "workers": 2, **two})
