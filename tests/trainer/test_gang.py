@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -217,6 +219,18 @@ def test_two_pods_of_two_processes_train_as_one_process(prepared, alone, start_p
     """Ranks, rows and gradients run through pods and their processes alike."""
     config = prepared(tmp_path, {"strategy": "DDP", "workers": 2, **two})
     assert codes_of(start_pods(config)) == [0, 0]
+    assert_same(config, alone)
+
+
+@extended
+def test_torchrun_may_start_the_processes(prepared, alone, tmp_path):
+    """The stage takes its place from torchrun's variables, whose agent then keeps the store."""
+    config = prepared(tmp_path, DDP)
+    (tmp_path / "job.json").write_text(json.dumps(config))
+    stage = ["-m", "tunesmith_trainer", Stage.TRAIN, "--config", str(tmp_path / "job.json")]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    ended = subprocess.run([*torchrun, *stage], check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-4000:]
     assert_same(config, alone)
 
 
