@@ -29,6 +29,14 @@ DEAF = "<|end|>{% endif %}{% endfor %}"
 STRICT = "{% if m.role == 'assistant' and not (m.content or m.tool_calls) %}{{ raise_exception('empty') }}{% endif %}"
 #: Opens an answer with a thought that earlier turns do not have.
 THINKING = "{% if add_generation_prompt %}<|assistant|><think>{% endif %}"
+#: Knows turns of the user and of the assistant only, as Phi-3-medium's does.
+TWO_ROLES = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}<|end|>"
+    "{% elif m.role == 'assistant' %}<|assistant|>{{ m.content }}<|end|>{% endif %}{% endfor %}" + OPENED
+)
+#: Has a system text of its own where there is none, as Qwen2's does.
+DEFAULT = "{% if messages[0].role != 'system' %}<|system|>be brief<|end|>{% endif %}"
+BRIEF = (Turn("system", "be brief"), ASKED, ANSWERED[3])
 FULL = TOLD + ROLES + CALLING + RESULTS + OPENED
 
 CASES = [
@@ -42,6 +50,9 @@ CASES = [
     ("strict", FULL.replace(CALLING, STRICT + CALLING), Conversation(ANSWERED, TOOLS), ""),
     ("thinking", FULL.replace(OPENED, THINKING), Conversation(CALLED, TOOLS), "tool_calls in its last answer"),
     ("thinking, text last", FULL.replace(OPENED, THINKING), Conversation(ANSWERED, TOOLS), ""),
+    ("no system text", TWO_ROLES, Conversation(BRIEF), "a system text"),
+    ("no system text, none given", TWO_ROLES, Conversation((*BRIEF[1:], *BRIEF[1:])), ""),
+    ("the default system text", DEFAULT + FULL, Conversation(BRIEF), ""),
     ("nothing beside texts", "{{ raise_exception('not asked for') }}", Conversation((ASKED, ANSWERED[3])), ""),
 ]
 
@@ -74,14 +85,41 @@ def test_text_generation_without_a_template_takes_pairs_only(tokenizer, beside):
 
 
 @pytest.mark.parametrize(
-    ("template", "reason"),
+    ("template", "talk", "beside", "reason", "way_out"),
     [
-        ("{{ raise_exception('Roles must alternate') }}", "Roles must alternate"),
-        (FULL.replace("c.function.name", "'call ' + c.function.arguments"), "can only concatenate str"),
+        (
+            "{{ raise_exception('Roles must alternate') }}",
+            Conversation(ANSWERED, TOOLS),
+            "tools and tool_calls and results of tools",
+            "Roles must alternate",
+            "use a model whose template knows tools, or leave such rows out",
+        ),
+        (
+            FULL.replace("c.function.name", "'call ' + c.function.arguments"),
+            Conversation(CALLED),
+            "tool_calls",
+            "can only concatenate str",
+            "use a model whose template knows tools, or leave such rows out",
+        ),
+        (
+            "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}",
+            Conversation(BRIEF),
+            "a system text",
+            "System role not supported",
+            "use a model whose template knows system texts, or begin the first user's text with it",
+        ),
     ],
 )
-def test_a_row_that_a_template_refuses_is_told_by_its_number(tokenizer, template, reason):
-    """Gemma's refuses the turns of tools; DeepSeek's joins the arguments as if they were a text."""
+def test_a_row_that_a_template_refuses_is_told_by_its_number(tokenizer, template, talk, beside, reason, way_out):
+    """Gemma's refuses system texts and the turns of tools; DeepSeek's joins the arguments as if they were a text."""
     tokenizer.chat_template = template
-    with pytest.raises(RowError, match=f"has tools, but .* refuses the messages: {reason}.*; use a model whose"):
-        TemplateCheck(tokenizer, Task.CHAT)(Conversation(ANSWERED, TOOLS))
+    with pytest.raises(RowError, match=f"^has {beside}, but .* refuses the messages: {reason}.*; {way_out}$"):
+        TemplateCheck(tokenizer, Task.CHAT)(talk)
+
+
+def test_a_system_text_that_would_go_unread_is_refused(tokenizer):
+    """A served model would not read it either; the way out is to have it where the template writes it."""
+    tokenizer.chat_template = TWO_ROLES
+    message = r"^has a system text, which .* leaves out; .* or begin the first user's text with it$"
+    with pytest.raises(RowError, match=message):
+        TemplateCheck(tokenizer, Task.CHAT)(Conversation(BRIEF))

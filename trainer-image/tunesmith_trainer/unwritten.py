@@ -10,11 +10,13 @@ from transformers import PreTrainedTokenizerFast
 
 from tunesmith_api.enums import Task
 from tunesmith_trainer.errors import BadConfigError
-from tunesmith_trainer.examples import TOOL, Conversation, Example, Turn
+from tunesmith_trainer.examples import SYSTEM, TOOL, Conversation, Example, Turn
 from tunesmith_trainer.fields import RowError
 from tunesmith_trainer.tokenizer import render
 
+_SYSTEM_TEXT = "a system text"
 _WAY_OUT = "use a model whose template knows tools, or leave such rows out"
+_WAY_OUT_OF_SYSTEM = "use a model whose template knows system texts, or begin the first user's text with it"
 
 
 @dataclass(frozen=True)
@@ -49,30 +51,41 @@ class TemplateCheck:
         try:
             left_out = unwritten(self.tokenizer, example)
         except BadConfigError as error:
-            raise RowError(f"has tools, but {error}; {_WAY_OUT}") from error
+            what = " and ".join(_beside(example))
+            raise RowError(f"has {what}, but {error}; {_way_out(what)}") from error
         if left_out:
-            raise RowError(f"has {left_out}, which the chat template of spec.model leaves out; {_WAY_OUT}")
+            raise RowError(f"has {left_out}, which the chat template of spec.model leaves out; {_way_out(left_out)}")
+
+
+def _way_out(what: str) -> str:
+    return _WAY_OUT_OF_SYSTEM if what == _SYSTEM_TEXT else _WAY_OUT
 
 
 def unwritten(tokenizer: PreTrainedTokenizerFast, example: Conversation) -> str:
     """What a conversation has beside texts and its template leaves out; empty when it writes all.
 
-    Something is left out when the text is the same without it. Calls of the last answer are lost as well when the text
-    does not begin as the prompt does: what is learnt is then put together from the prompt and the answer's own text.
+    Something is left out when the text is the same without it, or with another one. Calls of the last answer are lost
+    as well when the text does not begin as the prompt does: what is learnt is then put together from the prompt and the
+    answer's own text.
 
     Raises:
-        BadConfigError: the template refuses the turns, which have tools.
+        BadConfigError: the template refuses the turns, which are more than texts of user and assistant.
     """
-    if not any(without(example) != example for without in _WITHOUT.values()):
+    beside = _beside(example)
+    if not beside:
         return ""
     whole = _text(tokenizer, example)
-    for name, without in _WITHOUT.items():
-        less = without(example)
-        if less != example and not _differs(tokenizer, less, whole):
+    for name in beside:
+        if not _differs(tokenizer, _OTHERWISE[name](example), whole):
             return name
     last = example.turns[-1]
     opening = render(tokenizer, example.turns[:-1], answer_next=True, tools=example.tools)
     return "tool_calls in its last answer" if last.tool_calls and not whole.startswith(opening) else ""
+
+
+def _beside(example: Conversation) -> list[str]:
+    """What a conversation has beside the texts of user and assistant."""
+    return [name for name, otherwise in _OTHERWISE.items() if otherwise(example) != example]
 
 
 def _text(tokenizer: PreTrainedTokenizerFast, example: Conversation) -> str:
@@ -90,8 +103,14 @@ def _each(change: Callable[[Turn], Turn]) -> Callable[[Conversation], Conversati
     return lambda example: replace(example, turns=tuple(change(turn) for turn in example.turns))
 
 
-#: What conversations may have beside texts, and how one looks without it.
-_WITHOUT: dict[str, Callable[[Conversation], Conversation]] = {
+def _other_system(turn: Turn) -> Turn:
+    """Another system text, not none: for none, templates may write a text of their own, which may be the row's."""
+    return replace(turn, content=f"{turn.content}.") if turn.role == SYSTEM else turn
+
+
+#: What conversations may have beside texts of user and assistant, and how one looks without it, or with another one.
+_OTHERWISE: dict[str, Callable[[Conversation], Conversation]] = {
+    _SYSTEM_TEXT: _each(_other_system),
     "tools": lambda example: replace(example, tools=""),
     "tool_calls": _each(lambda turn: replace(turn, tool_calls="")),
     "results of tools": _each(lambda turn: replace(turn, content="") if turn.role == TOOL else turn),
