@@ -1,6 +1,7 @@
 """Tokenising: what is learnt, where prompts end, what is cut."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ CALLING = (
     "{% for m in messages %}{{ 'OPENED' if m.role == 'assistant' else '<|user|>' }}{{ m.content }}"
     "{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}OPENED{% endif %}"
+)
+#: Writes what an assistant thought before its answer.
+REASONING = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>"
+    "{% endif %}{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 HISTORY = (Turn("user", "hi"), Turn("assistant", "turn on"), Turn("user", "lamp"), Turn("assistant", "turn off"))
 
@@ -46,6 +52,45 @@ def test_every_answer_of_a_conversation_is_learnt(tokenizer):
     ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY)])
     assert learnt(tokenizer, row) == "turn on<|end|>turn off<|end|>"
     assert row.reference == "turn off"
+
+
+def test_an_answer_of_weight_0_is_read_only(tokenizer):
+    """It stands in the row, so that the answer after it is learnt with it before it."""
+    turns = (HISTORY[0], replace(HISTORY[1], learnt=False), *HISTORY[2:])
+    ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(turns)])
+    ((whole,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY)])
+    assert learnt(tokenizer, row) == "turn off<|end|>"
+    assert row.input_ids == whole.input_ids
+
+
+def test_templates_see_what_a_message_says_beside_its_text(tokenizer):
+    """A tool's name and the call that it answers, the calls' ids, an answer's reasoning; what is not said is unset."""
+    tokenizer.chat_template = "{% for m in messages %}{{ m | tojson }}\n{% endfor %}"
+    call = [{"id": "a1", "type": "function", "function": {"name": "look", "arguments": {}}}]
+    turns = (
+        HISTORY[0],
+        Turn("assistant", "", json.dumps(call)),
+        Turn("tool", "", name="look", tool_call_id="a1"),
+        Turn("assistant", "turn on", reasoning="it is dark"),
+    )
+    # The library gives the reasoning by both of its names.
+    seen = [json.loads(line) for line in render(tokenizer, turns, answer_next=False).splitlines()]
+    assert seen == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "", "tool_calls": call},
+        {"role": "tool", "content": "", "name": "look", "tool_call_id": "a1"},
+        {"role": "assistant", "content": "turn on", "reasoning_content": "it is dark", "thinking": "it is dark"},
+    ]
+
+
+def test_reasoning_before_an_answer_is_learnt_with_it(tokenizer):
+    """The reference is what the model is to write: the reasoning and the answer."""
+    tokenizer.chat_template = REASONING
+    talk = Conversation((HISTORY[0], Turn("assistant", "turn on", reasoning="it is dark")))
+    for task in (Task.CHAT, Task.TEXT_GENERATION):
+        ((row,),) = make_encoder(tokenizer, task, 128).encode([talk])
+        assert learnt(tokenizer, row) == "<think>it is dark</think>turn on<|end|>"
+        assert row.reference == "<think>it is dark</think>turn on"
 
 
 def test_a_template_that_drops_earlier_turns_has_its_last_answer_learnt(tokenizer):

@@ -28,6 +28,12 @@ PAIR = (Turn("user", "hi"), Turn("assistant", "hello"))
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 TOOLS = [{"type": "function", "function": {"name": "look"}}]
 CALLS = [{"type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}]
+WITH_IDS = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "", "tool_calls": [CALLS[0] | {"id": "a1"}]},
+    {"role": "tool", "name": "look", "tool_call_id": "a1", "content": ""},
+    {"role": "assistant", "content": "hello", "reasoning_content": "nothing there", "name": None, "weight": 1},
+]
 CALLED = json.dumps([{"type": "function", "function": {"name": "look", "arguments": {"at": "it"}}}])
 WITH_TOOLS = [
     {"role": "user", "content": "hi"},
@@ -77,6 +83,23 @@ GOOD = [
         {"messages": WITH_TOOLS, "tools": TOOLS},
         CALLED_TALK,
     ),
+    (
+        DataFormat.MESSAGES,
+        {"messages": WITH_IDS},
+        Conversation(
+            (
+                PAIR[0],
+                Turn("assistant", "", json.dumps([json.loads(CALLED)[0] | {"id": "a1"}])),
+                Turn("tool", "", name="look", tool_call_id="a1"),
+                Turn("assistant", "hello", reasoning="nothing there"),
+            )
+        ),
+    ),
+    (
+        DataFormat.MESSAGES,
+        {"messages": [MESSAGES[0], MESSAGES[1] | {"weight": 0}, *MESSAGES]},
+        Conversation((PAIR[0], Turn("assistant", "hello", learnt=False), *PAIR)),
+    ),
     (DataFormat.MESSAGES, {"messages": WITH_TOOLS[:2]}, Conversation((PAIR[0], Turn("assistant", "", CALLED)))),
     (
         DataFormat.SHARE_GPT,
@@ -84,6 +107,11 @@ GOOD = [
         Conversation(PAIR),
     ),
     *((DataFormat.SHARE_GPT, {"conversations": talk, "tools": TOOLS}, CALLED_TALK) for talk in SHARE_GPT_CALLS),
+    (
+        DataFormat.SHARE_GPT,
+        {"conversations": [SHARE_GPT_TALK[0], {"from": "function_call", "value": CALL | {"id": "a1"}}]},
+        Conversation((PAIR[0], Turn("assistant", "", json.dumps([{"id": "a1"} | json.loads(CALLED)[0]])))),
+    ),
     (
         DataFormat.SHARE_GPT,
         {"conversations": [SHARE_GPT_TALK[0], {"from": "gpt", "value": "wait", "tool_calls": CALLS}]},
@@ -309,6 +337,19 @@ BAD = [
     (M, {"messages": [MESSAGES[0], {"role": "assistant", "content": " "}]}, "content is empty"),
     (M, {"messages": [MESSAGES[0], {"role": "assistant", "content": [1]}]}, r"content is list, not text: \[1\]"),
     (M, {"messages": [MESSAGES[0], {"role": "assistant", "tool_calls": "x"}]}, "tool_calls is no list of objects"),
+    (M, {"messages": [*WITH_IDS[:2], WITH_IDS[2] | {"content": None}]}, r"messages\[2\].content is null"),
+    (
+        M,
+        {"messages": [*WITH_IDS[:2], WITH_IDS[2] | {"tool_call_id": 7}]},
+        r"messages\[2\].tool_call_id is int, not text",
+    ),
+    (M, {"messages": [MESSAGES[0], MESSAGES[1] | {"reasoning_content": [1]}]}, "reasoning_content is list, not text"),
+    (
+        M,
+        {"messages": [MESSAGES[0], MESSAGES[1] | {"weight": 0.5}]},
+        r"weight is 0.5; an answer is learnt \(1\) or only",
+    ),
+    (M, {"messages": [MESSAGES[0], MESSAGES[1] | {"weight": 0}]}, "has weight 0 on its last answer; end the row with"),
     (M, {"messages": [{"content": "x"}]}, r"messages\[0\].role is missing"),
     (M, {"messages": MESSAGES, "tools": "{"}, "tools is no JSON"),
     (M, {"messages": MESSAGES, "tools": ["x"]}, "tools is no list of objects"),

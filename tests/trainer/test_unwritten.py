@@ -37,6 +37,8 @@ TWO_ROLES = (
 #: Has a system text of its own where there is none, as Qwen2's does.
 DEFAULT = "{% if messages[0].role != 'system' %}<|system|>be brief<|end|>{% endif %}"
 BRIEF = (Turn("system", "be brief"), ASKED, ANSWERED[3])
+THOUGHT = "{{ m.reasoning_content }}{{ m.content }}"
+REASONED = Conversation((ASKED, Turn("assistant", "blue", reasoning="it is")))
 FULL = TOLD + ROLES + CALLING + RESULTS + OPENED
 
 CASES = [
@@ -53,6 +55,14 @@ CASES = [
     ("no system text", TWO_ROLES, Conversation(BRIEF), "a system text"),
     ("no system text, none given", TWO_ROLES, Conversation((*BRIEF[1:], *BRIEF[1:])), ""),
     ("the default system text", DEFAULT + FULL, Conversation(BRIEF), ""),
+    ("reasoning", FULL.replace("{{ m.content }}", THOUGHT, 1), REASONED, ""),
+    ("no reasoning", FULL, REASONED, "reasoning_content"),
+    (
+        "reasoning, thinking",
+        FULL.replace("{{ m.content }}", THOUGHT, 1).replace(OPENED, THINKING),
+        REASONED,
+        "reasoning_content in its last answer",
+    ),
     ("nothing beside texts", "{{ raise_exception('not asked for') }}", Conversation((ASKED, ANSWERED[3])), ""),
 ]
 

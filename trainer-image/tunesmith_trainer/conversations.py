@@ -55,12 +55,35 @@ def _turn(entry: Any, where: str, keys: _Keys) -> Turn:
     if not isinstance(named, str):
         raise RowError(f"{where}.{keys.role} is missing")
     role = keys.roles.get(named, named)
+    more = _beside(entry, where, role)
     if named == keys.calling:
-        return Turn(role, "", _calls(_function_calls(content, f"{where}.{keys.content}"), where))
+        return Turn(role, "", _calls(_function_calls(content, f"{where}.{keys.content}"), where), **more)
     calls = _calls(entry.get("tool_calls"), f"{where}.tool_calls")
-    if calls and role == ASSISTANT and (content is None or content == ""):
-        return Turn(role, "", calls)
-    return Turn(role, checked_text(content, f"{where}.{keys.content}"), calls if role == ASSISTANT else "")
+    if (calls and role == ASSISTANT and (content is None or content == "")) or (role == TOOL and content == ""):
+        return Turn(role, "", calls, **more)
+    return Turn(role, checked_text(content, f"{where}.{keys.content}"), calls if role == ASSISTANT else "", **more)
+
+
+def _beside(entry: dict[str, Any], where: str, role: str) -> dict[str, Any]:
+    """What a message says beside its content and its calls, as OpenAI and the chat templates name it."""
+    found: dict[str, Any] = {name: _word(entry, name, where) for name in ("name", "tool_call_id")}
+    if role != ASSISTANT:
+        return found
+    return found | {"reasoning": _word(entry, "reasoning_content", where), "learnt": _learnt(entry, where)}
+
+
+def _word(entry: dict[str, Any], key: str, where: str) -> str:
+    value = entry.get(key)
+    if value is not None and not isinstance(value, str):
+        raise RowError(f"{where}.{key} is {type(value).__name__}, not text: {shown(value)}")
+    return value or ""
+
+
+def _learnt(entry: dict[str, Any], where: str) -> bool:
+    weight = entry.get("weight")
+    if weight not in (None, 0, 1):
+        raise RowError(f"{where}.weight is {shown(weight)}; an answer is learnt (1) or only read (0)")
+    return weight != 0
 
 
 def _function_calls(value: Any, where: str) -> list[dict[str, Any]]:
@@ -72,7 +95,13 @@ def _function_calls(value: Any, where: str) -> list[dict[str, Any]]:
     calls = found if isinstance(found, list) else [found]
     if not calls or not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
         raise RowError(f"{where} is {shown(value)}, not the JSON of a call: name, arguments")
-    return [{"type": "function", "function": call} for call in calls]
+    return [_as_tool_call(call) for call in calls]
+
+
+def _as_tool_call(call: dict[str, Any]) -> dict[str, Any]:
+    """A bare call in its envelope, which is where its `id` belongs."""
+    function = {key: value for key, value in call.items() if key != "id"}
+    return ({"id": call["id"]} if "id" in call else {}) | {"type": "function", "function": function}
 
 
 def _calls(value: Any, where: str) -> str:
@@ -110,6 +139,8 @@ def check_turns(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
         before = _CALLING if turn.tool_calls else turn.role
     if not body or before not in {ASSISTANT, _CALLING}:
         raise RowError("has no answer: the last message must be the assistant's")
+    if not body[-1].learnt:
+        raise RowError("has weight 0 on its last answer; end the row with an answer that is learnt")
     return turns
 
 

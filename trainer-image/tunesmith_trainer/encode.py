@@ -25,8 +25,8 @@ class EncodedRow:
         input_ids: tokens, at most the sequence length.
         labels: the same tokens where the model must learn to say them, IGNORED elsewhere; same length.
         prompt_tokens: tokens before the last answer; 0 when the row has no prompt.
-        reference: the last answer's text (as the template writes it, when it calls tools), or what the task's metrics
-            compare it with.
+        reference: the last answer's text (as the template writes it, when it is more than text), or what the task's
+            metrics compare it with.
         truncated: whether the end was cut off.
     """
 
@@ -103,7 +103,7 @@ class Encoder:
                 row = self._apart(transcript, last.content)
             else:
                 row = EncodedRow(tokens.ids, label(tokens, transcript.answers), length, last.content)
-            yield replace(row, reference=self._written(row)) if last.tool_calls else row
+            yield replace(row, reference=self._written(row)) if last.tool_calls or last.reasoning else row
 
     def _written(self, row: EncodedRow) -> str:
         """The text of a row's last answer, as the evaluation reads what a model generates."""

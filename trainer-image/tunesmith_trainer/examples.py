@@ -34,11 +34,19 @@ class Turn:
         role: system, user, assistant or tool.
         content: what was said; empty when the assistant only calls tools.
         tool_calls: the calls as a JSON list; empty when there are none.
+        name: who speaks, such as the tool that was called; empty when it is not said.
+        tool_call_id: the call that a tool's result answers; empty when it is not said.
+        reasoning: what an assistant thought before its answer; empty when it is not said.
+        learnt: whether an assistant's turn is learnt, beside being read.
     """
 
     role: str
     content: str
     tool_calls: str = ""
+    name: str = ""
+    tool_call_id: str = ""
+    reasoning: str = ""
+    learnt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,8 @@ class Conversation:
     @property
     def is_pair(self) -> bool:
         """Whether it is a prompt and its completion and nothing else, so that it can be written without a template."""
-        return not self.has_tools and [turn.role for turn in self.turns] == [USER, ASSISTANT]
+        more = self.has_tools or any(turn.reasoning for turn in self.turns)
+        return not more and [turn.role for turn in self.turns] == [USER, ASSISTANT]
 
     @property
     def has_tools(self) -> bool:

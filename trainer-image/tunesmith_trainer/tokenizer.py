@@ -71,8 +71,13 @@ def render_all(
 
 
 def _message(turn: Turn) -> dict[str, Any]:
-    calls = {"tool_calls": json.loads(turn.tool_calls)} if turn.tool_calls else {}
-    return {"role": turn.role, "content": turn.content, **calls}
+    beside = {
+        "tool_calls": json.loads(turn.tool_calls) if turn.tool_calls else None,
+        "name": turn.name,
+        "tool_call_id": turn.tool_call_id,
+        "reasoning_content": turn.reasoning,
+    }
+    return {"role": turn.role, "content": turn.content} | {key: value for key, value in beside.items() if value}
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerFast) -> str:

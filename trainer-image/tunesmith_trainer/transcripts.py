@@ -63,8 +63,9 @@ def write_transcripts(
 
 
 def _answers(example: Conversation) -> Iterator[tuple[int, str]]:
-    """The places of the assistant's turns, and what they say."""
-    return ((place, turn.content) for place, turn in enumerate(example.turns) if turn.role == ASSISTANT)
+    """The places of the assistant's turns that are to be learnt, and what they say."""
+    turns = enumerate(example.turns)
+    return ((place, turn.content) for place, turn in turns if turn.role == ASSISTANT and turn.learnt)
 
 
 def _render(

@@ -14,9 +14,14 @@ from tunesmith_trainer.examples import SYSTEM, TOOL, Conversation, Example, Turn
 from tunesmith_trainer.fields import RowError
 from tunesmith_trainer.tokenizer import render
 
-_SYSTEM_TEXT = "a system text"
+_SYSTEM_TEXT, _REASONING = "a system text", "reasoning_content"
+_LAST = "in its last answer"
+_WAYS_OUT = {
+    _SYSTEM_TEXT: "use a model whose template knows system texts, or begin the first user's text with it",
+    _REASONING: "use a model whose template knows reasoning, or leave it out",
+    f"{_REASONING} {_LAST}": "use a model whose template lets the answer begin with it, or leave it out",
+}
 _WAY_OUT = "use a model whose template knows tools, or leave such rows out"
-_WAY_OUT_OF_SYSTEM = "use a model whose template knows system texts, or begin the first user's text with it"
 
 
 @dataclass(frozen=True)
@@ -52,21 +57,18 @@ class TemplateCheck:
             left_out = unwritten(self.tokenizer, example)
         except BadConfigError as error:
             what = " and ".join(_beside(example))
-            raise RowError(f"has {what}, but {error}; {_way_out(what)}") from error
+            raise RowError(f"has {what}, but {error}; {_WAYS_OUT.get(what, _WAY_OUT)}") from error
         if left_out:
-            raise RowError(f"has {left_out}, which the chat template of spec.model leaves out; {_way_out(left_out)}")
-
-
-def _way_out(what: str) -> str:
-    return _WAY_OUT_OF_SYSTEM if what == _SYSTEM_TEXT else _WAY_OUT
+            way_out = _WAYS_OUT.get(left_out, _WAY_OUT)
+            raise RowError(f"has {left_out}, which the chat template of spec.model leaves out; {way_out}")
 
 
 def unwritten(tokenizer: PreTrainedTokenizerFast, example: Conversation) -> str:
     """What a conversation has beside texts and its template leaves out; empty when it writes all.
 
-    Something is left out when the text is the same without it, or with another one. Calls of the last answer are lost
-    as well when the text does not begin as the prompt does: what is learnt is then put together from the prompt and the
-    answer's own text.
+    Something is left out when the text is the same without it, or with another one. Calls and reasoning of the last
+    answer are lost as well when the text does not begin as the prompt does: what is learnt is then put together from
+    the prompt and the answer's own text.
 
     Raises:
         BadConfigError: the template refuses the turns, which are more than texts of user and assistant.
@@ -79,8 +81,10 @@ def unwritten(tokenizer: PreTrainedTokenizerFast, example: Conversation) -> str:
         if not _differs(tokenizer, _OTHERWISE[name](example), whole):
             return name
     last = example.turns[-1]
+    more = "tool_calls" if last.tool_calls else _REASONING
     opening = render(tokenizer, example.turns[:-1], answer_next=True, tools=example.tools)
-    return "tool_calls in its last answer" if last.tool_calls and not whole.startswith(opening) else ""
+    lost = (last.tool_calls or last.reasoning) and not whole.startswith(opening)
+    return f"{more} {_LAST}" if lost else ""
 
 
 def _beside(example: Conversation) -> list[str]:
@@ -113,5 +117,6 @@ _OTHERWISE: dict[str, Callable[[Conversation], Conversation]] = {
     _SYSTEM_TEXT: _each(_other_system),
     "tools": lambda example: replace(example, tools=""),
     "tool_calls": _each(lambda turn: replace(turn, tool_calls="")),
+    _REASONING: _each(lambda turn: replace(turn, reasoning="")),
     "results of tools": _each(lambda turn: replace(turn, content="") if turn.role == TOOL else turn),
 }
