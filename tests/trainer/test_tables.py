@@ -29,12 +29,12 @@ def written(write):
     return sink.getvalue().to_pybytes()
 
 
-def ipc(new):
-    """TABLE in one of Arrow's two layouts."""
+def ipc(new, table=TABLE):
+    """A table in one of Arrow's two layouts."""
 
     def write(sink):
-        with new(sink, TABLE.schema) as writer:
-            writer.write_table(TABLE)
+        with new(sink, table.schema) as writer:
+            writer.write_table(table)
 
     return written(write)
 
@@ -275,6 +275,44 @@ def test_numbered_classes_get_their_names(tmp_path):
     metadata = {"huggingface": json.dumps({"info": {"features": features | {"n": {"dtype": "int64"}}}})}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
     assert values(tmp_path / "a.parquet") == [{"tags": names, "label": "B-PER", "n": 1}]
+
+
+TOOL_TALKS = [
+    {
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": {"at": {"x": 1}}}}]},
+            {"role": "tool", "content": "blue", "name": "look"},
+            {"role": "assistant", "content": "blue"},
+        ],
+        "tools": [{"function": {"name": "look", "parameters": {"properties": {"at": {"type": "object"}}}}}],
+    },
+    {
+        "messages": [
+            {"role": "user", "content": "again"},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "call", "arguments": {"who": ["you", None]}}}]},
+        ],
+        "tools": [{"function": {"name": "call", "parameters": {"properties": {"who": {"type": "array"}}}}}],
+    },
+]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "file.arrow", "a.arrows"])
+def test_objects_have_the_members_that_were_written(tmp_path, name):
+    """Columns of objects know one set of members for all rows; those that a row has not are not null arguments."""
+    table = pa.Table.from_pylist(TOOL_TALKS)
+    new = {"a.parquet": None, "file.arrow": pa.ipc.new_file, "a.arrows": pa.ipc.new_stream}[name]
+    content = ipc(new, table) if new else written(lambda sink: pq.write_table(table, sink))
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TOOL_TALKS))
+    assert values(tmp_path / name) == values(tmp_path / "a.jsonl") == TOOL_TALKS
+
+
+def test_a_column_that_is_null_stays(tmp_path):
+    """A row says that it has none, which the messages about bad rows name."""
+    table = pa.table({"a": pa.array([None, {"x": None, "y": 1}])})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert values(tmp_path / "a.parquet") == [{"a": None}, {"a": {"y": 1}}]
 
 
 def test_a_folder_gives_the_files_of_one_split(tmp_path):

@@ -61,13 +61,27 @@ def _rows(path: Path, name: str, kind: str, batches: _Batches) -> Iterator[RawRo
     try:
         for batch in batches(path):
             names = _class_names(batch.schema.metadata)
+            padded = [field.name for field in batch.schema if _has_members(field.type)]
             for part in range(0, batch.num_rows, _BATCH_ROWS):
                 for values in batch.slice(part, _BATCH_ROWS).to_pylist():
                     number += 1
-                    yield RawRow(Origin(name, number), _named(values, names))
+                    said = values | {column: _unpadded(values[column]) for column in padded}
+                    yield RawRow(Origin(name, number), _named(said, names))
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         where = f" after row {number}" if number else ""
         raise BadDataError(f"{name} is a broken {kind} file{where}: {error}; copy or write it again") from error
+
+
+def _has_members(kind: Any) -> bool:
+    """Whether a type is one of objects, or has them in it."""
+    return str(kind).startswith("struct<") or any(_has_members(kind.field(n).type) for n in range(kind.num_fields))
+
+
+def _unpadded(value: Any) -> Any:
+    """A value without the members that are null: a column's objects all have the members of any one of them."""
+    if isinstance(value, dict):
+        return {key: _unpadded(one) for key, one in value.items() if one is not None}
+    return [_unpadded(one) for one in value] if isinstance(value, list) else value
 
 
 def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
