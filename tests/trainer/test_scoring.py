@@ -129,6 +129,13 @@ def test_questions_without_an_answer_want_to_be_told_so():
     assert values(found) == {"exact_match": pytest.approx(1 / 3), "f1": pytest.approx(1 / 3)}
 
 
+def test_a_completion_may_be_the_word_for_no_answer():
+    """A prompt of one's own has it as its completion, which the right answer matches and any other does not."""
+    judge = SCORES[Task.QUESTION_ANSWERING]
+    found = judge(["unanswerable", " Unanswerable.", "Ann"], ['["unanswerable"]'] * 3, None)
+    assert values(found) == {"exact_match": pytest.approx(2 / 3), "f1": pytest.approx(2 / 3)}
+
+
 def test_translations_and_free_text():
     """Right answers have the highest values."""
     text = "the dog bit the man in the park"

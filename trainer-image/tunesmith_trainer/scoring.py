@@ -33,9 +33,14 @@ def free_text(answers: Sequence[str], references: Sequence[str], _instruction: I
 
 
 def _questions(answers: Sequence[str], references: Sequence[str], _instruction: Instruction | None) -> Measured:
-    known: list[list[str]] = [json.loads(reference) for reference in references]
-    said = ["" if squad_normalise(answer) == UNANSWERABLE else answer for answer in answers]
+    known = [_unless_unanswerable(json.loads(reference)) for reference in references]
+    said = _unless_unanswerable(answers)
     return Measured(Scores(exact_match=squad_exact_match(said, known), f1=squad_f1(said, known)))
+
+
+def _unless_unanswerable(answers: Sequence[str]) -> list[str]:
+    """No text in the place of the word for no answer, which is the reference of rows that are prompts already."""
+    return ["" if squad_normalise(answer) == UNANSWERABLE else answer for answer in answers]
 
 
 def _classes(answers: Sequence[str], references: Sequence[str], instruction: Instruction | None) -> Measured:
