@@ -356,6 +356,31 @@ def test_rows_of_an_earlier_revision_are_made_again(job, run_here, write_rows, m
     assert before[1] != after[1]
 
 
+EDITS = {
+    "chat_template.jinja": "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}",
+    "tokenizer_config.json": None,
+    "special_tokens_map.json": '{"unk_token": "<|user|>"}',
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edited_tokenizer_or_template_prepares_anew(job, run_here, write_rows, tmp_path, name):
+    """In the same folder with the same weights: what the rows were tokenised with is another thing now."""
+    model = tmp_path / "model"
+    shutil.copytree(MODELS / "tiny-phi3", model)
+    config = on_rows(job, write_rows([GOOD] * 2), model={"preset": None, "uri": f"file://{model}"})
+    run_here(PREPARE, config)
+    workspace = Workspace(Path(config["workspace"]))
+    written = [workspace.training_rows.stat().st_mtime_ns, read_prepared(workspace).key]
+    run_here(PREPARE, config)
+    assert [workspace.training_rows.stat().st_mtime_ns, read_prepared(workspace).key] == written
+    file = model / name
+    file.write_text(EDITS[name] or file.read_text().replace("{", '{"more": 1, ', 1))
+    assert run_here(PREPARE, config).code == 0
+    assert workspace.training_rows.stat().st_mtime_ns != written[0]
+    assert read_prepared(workspace).key != written[1]
+
+
 CATALOGUE = 'msgid "open"\nmsgstr "offen"\n\nmsgid "shut"\nmsgstr "zu"\n'
 
 

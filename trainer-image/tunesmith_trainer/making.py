@@ -32,7 +32,13 @@ _DEFAULT_FRACTION = 0.1
 #: To be raised when the same inputs come out as other rows: the image has no package metadata to tell releases apart.
 REVISION = 3
 #: What the tokens of a row depend on, beside the row and the job.
-_TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_TOKENIZER_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,13 @@ class Job:
 
     def key(self, *parts: object) -> str:
         """Changes when anything changes that a part is made of: `parts` beside model, task and length."""
-        model = [file_digest(self.files.path / name) for name in _TOKENIZER_FILES if self._has(name)]
-        return key_of(REVISION, self.spec.task, self.limit, model, parts)
+        return key_of(REVISION, self.spec.task, self.limit, tokenizer_digests(self.files), parts)
 
-    def _has(self, name: str) -> bool:
-        return (self.files.path / name).is_file()
+
+def tokenizer_digests(files: ModelFiles) -> list[tuple[str, str]]:
+    """Names and digests of the model's files that decide how a row is tokenised."""
+    found = ((name, files.path / name) for name in _TOKENIZER_FILES)
+    return [(name, file_digest(path)) for name, path in found if path.is_file()]
 
 
 @dataclass(frozen=True)

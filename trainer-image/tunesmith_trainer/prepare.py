@@ -13,7 +13,17 @@ from tunesmith_trainer import log
 from tunesmith_trainer.config import lora_of, refuse_unmeasured_gates
 from tunesmith_trainer.fetch import Input, locate_data
 from tunesmith_trainer.instructions import Instruction
-from tunesmith_trainer.making import EVALUATION, REVISION, TRAIN, Job, Made, content_of, leaks, make_parts
+from tunesmith_trainer.making import (
+    EVALUATION,
+    REVISION,
+    TRAIN,
+    Job,
+    Made,
+    content_of,
+    leaks,
+    make_parts,
+    tokenizer_digests,
+)
 from tunesmith_trainer.model_files import ModelFiles, check_technique, locate_base_model, lora_targets, sequence_length
 from tunesmith_trainer.outcome import Outcome
 from tunesmith_trainer.output import check_output
@@ -24,7 +34,7 @@ from tunesmith_trainer.rows import Check, Request, accept
 from tunesmith_trainer.stages import Run
 from tunesmith_trainer.tables import Split
 from tunesmith_trainer.tracking import check_logins
-from tunesmith_trainer.workspace import Workspace, file_digest, key_of, read_json, write_json, write_text
+from tunesmith_trainer.workspace import Workspace, key_of, read_json, write_json, write_text
 
 #: What a DatasetStatus has room for.
 MOST_WARNINGS = 16
@@ -113,12 +123,17 @@ def _locate(config: JobConfig, workspace: Workspace) -> _Sources:
 
 def _key(spec: FineTuneJobSpec, files: ModelFiles, sources: _Sources, limit: int) -> str:
     data = [content_of(request) for request in _requests(spec, sources) if request is not None]
-    model = [file_digest(files.path / name) for name in ("config.json", "tokenizer.json")]
     weights = [(file.name, file.stat().st_size) for file in sorted(files.path.glob("*.safetensors"))]
     targets = lora_targets(files, lora_of(spec))
     asked = (REVISION, spec.model.wire(), spec.dataset.wire(), spec.task, spec.training.seed, limit)
     return key_of(
-        asked, str(files.path), data, model, weights, targets, [gate.wire() for gate in spec.evaluation.gates]
+        asked,
+        str(files.path),
+        data,
+        tokenizer_digests(files),
+        weights,
+        targets,
+        [gate.wire() for gate in spec.evaluation.gates],
     )
 
 
