@@ -161,6 +161,20 @@ def test_text_generation_takes_the_template_where_a_row_needs_it(tokenizer):
     assert make_encoder(tokenizer, Task.TEXT_GENERATION, 128).stop == eos
 
 
+@pytest.mark.parametrize("words", [1, 29, 30, 31, 59, 60, 61, 200])
+def test_a_long_text_is_learnt_whole_in_several_rows(tokenizer, words):
+    """Every token but the first is learnt once, with the token before it in its row; only its first row begins it."""
+    text = " lamp" * words
+    (rows,) = make_encoder(tokenizer, Task.TEXT_GENERATION, 31).encode([PlainText(text)])
+    ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+    assert [label for row in rows for label in row.labels if label != IGNORED] == ids[1:]
+    assert [before for row in rows for before in row.input_ids[:-1]] == ids[:-1]
+    assert all(row.labels == [IGNORED, *row.input_ids[1:]] for row in rows)
+    assert all(len(row.input_ids) == 31 for row in rows[:-1])
+    assert [row.continues for row in rows] == [False] + [True] * (len(rows) - 1)
+    assert not any(row.truncated for row in rows)
+
+
 def test_rows_are_cut_at_the_limit_or_dropped(tokenizer):
     """An answer is cut; a prompt that leaves no room for one gives nothing."""
     long_answer = Conversation((Turn("user", "hi"), Turn("assistant", "turn on " * 50)))

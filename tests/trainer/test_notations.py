@@ -1,10 +1,19 @@
 """Notations: drawings, openings of pieces, and the share that parses."""
 
+from pathlib import Path
+
 import pytest
 
-from tunesmith_api.enums import Notation
+from tunesmith_api.enums import Notation, Task
+from tunesmith_api.finetunejob import GenerationSpec
+from tunesmith_trainer.encode import make_encoder
+from tunesmith_trainer.evaluate import Evaluator
+from tunesmith_trainer.examples import PlainText
 from tunesmith_trainer.notation_svg import SvgError, parse_svg
 from tunesmith_trainer.notations import NOTATIONS, opening, parse_rate
+from tunesmith_trainer.tokenizer import load_tokenizer
+
+MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
 
 DRAWING = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><title>t</title>'
@@ -63,6 +72,29 @@ def test_the_opening_of_a_piece(notation, text, wanted):
 def test_an_opening_is_no_whole_piece(notation, text):
     """A model that adds nothing to it does not score."""
     assert parse_rate(notation, [text, opening(notation, text)]) == 0.5
+
+
+class _Silent:
+    """A model that says nothing and remembers what it was asked to go on with."""
+
+    def __init__(self):
+        self.asked = []
+
+    def generate(self, prompts, *_):
+        self.asked += prompts
+        return [[] for _ in prompts]
+
+
+def test_only_beginnings_of_pieces_are_gone_on_with():
+    """Of a piece that takes several rows the first has its opening; the others count for the likelihood only."""
+    tokenizer, piece = load_tokenizer(MODEL), DRAWING
+    (rows,) = make_encoder(tokenizer, Task.TEXT_GENERATION, 8).encode([PlainText(piece)])
+    (whole,) = make_encoder(tokenizer, Task.TEXT_GENERATION, 512).encode([PlainText(piece)])
+    assert len(rows) > 2
+    model, generation = _Silent(), GenerationSpec(max_samples=2, notation=Notation.SVG)
+    Evaluator([*rows, *whole], tokenizer, generation, frozenset({0}), 512).generated(model)
+    assert len(model.asked) == 2
+    assert tokenizer.decode(model.asked[-1]) == opening(Notation.SVG, piece)
 
 
 def test_every_notation_parses_its_own_pieces_only():

@@ -222,6 +222,20 @@ def test_text_generation_learns_plain_text(job, run_here, write_rows):
     assert row.prompt_tokens == 0
 
 
+def test_long_texts_are_learnt_whole(job, run_here, write_rows):
+    """A data set of nothing but texts that are longer than a row is one to learn from, without a warning."""
+    texts = [f"turn on lamp {n} " * 90 for n in range(4)]
+    config = on_rows(job, write_rows([{"text": text} for text in texts]), task="TextGeneration")
+    ended = run_here(PREPARE, config)
+    assert ended.code == 0, ended.message
+    found = ended.outcome.dataset
+    assert (found.examples, found.evaluation_examples, found.longest_tokens, found.warnings) == (2, 2, 128, [])
+    rows = [row for part in ("train", "evaluation") for row in rows_of(config, part)]
+    tokenizer = load_tokenizer(MODELS / "tiny-phi3")
+    learnt = sum(label != -100 for row in rows for label in row.labels)
+    assert learnt == sum(len(tokenizer(text)["input_ids"]) for text in texts)
+
+
 QUESTION = {"context": "the lamp is on", "question": "what", "answers": [{"text": "lamp", "answer_start": 4}]}
 
 

@@ -28,6 +28,7 @@ class EncodedRow:
         reference: the last answer's text (as the template writes it, when it is more than text), or what the task's
             metrics compare it with.
         truncated: whether the end was cut off.
+        continues: whether it goes on where another row's text ends.
     """
 
     input_ids: list[int]
@@ -35,6 +36,7 @@ class EncodedRow:
     prompt_tokens: int
     reference: str
     truncated: bool = False
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,26 @@ class Encoder:
     needs_end: bool = True
 
     def encode(self, examples: Sequence[Conversation | PlainText]) -> list[tuple[EncodedRow, ...]]:
-        """The tokens of each example, cut to the limit; none of one whose prompt leaves no room for an answer."""
-        return [self._cut(row) for row in self._rows(examples)]
+        """The tokens of each example: plain text in as many rows as it takes, an answer cut to the limit.
+
+        None of an example whose prompt leaves no room for an answer.
+        """
+        return [
+            self._windows(row) if isinstance(example, PlainText) else self._cut(row)
+            for example, row in zip(examples, self._rows(examples), strict=True)
+        ]
+
+    def _windows(self, row: EncodedRow) -> tuple[EncodedRow, ...]:
+        """A text in rows that each begin with the last token of the one before, so that every token is learnt once."""
+        return tuple(
+            replace(
+                row,
+                input_ids=row.input_ids[start : start + self.limit],
+                labels=[IGNORED, *row.labels[start + 1 : start + self.limit]],
+                continues=start > 0,
+            )
+            for start in range(0, len(row.input_ids) - 1, self.limit - 1)
+        )
 
     def _cut(self, row: EncodedRow) -> tuple[EncodedRow, ...]:
         if len(row.input_ids) <= self.limit:

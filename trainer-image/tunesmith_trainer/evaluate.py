@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerFast
@@ -93,7 +94,8 @@ class Evaluator:
             return judged if notation is None else _with_scores(judged, {"parse_rate": parse_rate(notation, answers)})
         if notation is None or not rows:
             return Measured(Scores())
-        return Measured(Scores(parse_rate=parse_rate(notation, self.pieces(model, rows, notation))))
+        begun = list(islice((row for row in self.rows if not row.continues), self.generation.max_samples))
+        return Measured(Scores(parse_rate=parse_rate(notation, self.pieces(model, begun, notation))))
 
     def pieces(self, model: LanguageModel, rows: Sequence[Any], notation: Notation) -> list[str]:
         """The openings of held-out pieces, each with the greedy continuation."""
