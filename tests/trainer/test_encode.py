@@ -51,7 +51,7 @@ def test_every_answer_of_a_conversation_is_learnt(tokenizer):
     """Both answers have labels, each with the token that ends it; the users' turns have none."""
     ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY)])
     assert learnt(tokenizer, row) == "turn on<|end|>turn off<|end|>"
-    assert row.reference == "turn off"
+    assert (row.reference, row.unlearnt) == ("turn off", 0)
 
 
 def test_an_answer_of_weight_0_is_read_only(tokenizer):
@@ -101,6 +101,7 @@ def test_a_template_that_drops_earlier_turns_has_its_last_answer_learnt(tokenize
     )
     ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY)])
     assert learnt(tokenizer, row) == "turn off<|end|>"
+    assert row.unlearnt == 1
 
 
 @pytest.mark.parametrize("said", ["", "wait"])

@@ -490,6 +490,31 @@ def test_text_generation_learns_conversations_by_the_template(job, run_here, wri
     assert "row 1: is more than a prompt and its completion, which takes a chat template, and spec.m" in ended.message
 
 
+#: Writes the last answer only.
+FORGETFUL = (
+    "{% for m in messages %}{% if m.role == 'user' or loop.last %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_answers_that_a_template_rewrites_are_warned_of(job, run_here, write_rows, tmp_path):
+    """Those before the last one have no place in the text; a row with weight 0 on them does not ask for it."""
+    model = tmp_path / "model"
+    shutil.copytree(MODELS / "tiny-phi3", model)
+    (model / "chat_template.jinja").write_text(FORGETFUL)
+    turns = MULTI_TURN["messages"]
+    unasked = {"messages": [turns[0], turns[1] | {"weight": 0}, *turns[2:]]}
+    uri, evaluation = write_rows([MULTI_TURN, {"messages": turns[:2]}, unasked]), write_rows([GOOD], "evaluation.jsonl")
+    dataset = {"evaluation": {"uri": evaluation}}
+    ended = run_here(PREPARE, on_rows(job, uri, model={"preset": None, "uri": f"file://{model}"}, dataset=dataset))
+    assert ended.code == 0, ended.message
+    (warning,) = ended.outcome.dataset.warnings
+    assert warning == (
+        "spec.dataset.train: 1 rows have answers that are not learnt, since the chat template of spec.model writes them"
+        " otherwise once others follow; give each a row that ends with it: row 1"
+    )
+
+
 def test_a_template_that_ignores_tools_ends_with_65(job, run_here, write_rows):
     """The bundled model's would make an empty answer of a call, which would be learnt."""
     call = {"type": "function", "function": {"name": "dim", "arguments": "{}"}}

@@ -28,6 +28,7 @@ class EncodedRow:
         reference: the last answer's text (as the template writes it, when it is more than text), or what the task's
             metrics compare it with.
         truncated: whether the end was cut off.
+        unlearnt: how many earlier answers are not learnt, since the template writes them otherwise once others follow.
         continues: whether it goes on where another row's text ends.
     """
 
@@ -36,6 +37,7 @@ class EncodedRow:
     prompt_tokens: int
     reference: str
     truncated: bool = False
+    unlearnt: int = 0
     continues: bool = False
 
 
@@ -86,7 +88,7 @@ class Encoder:
         cut = row.labels[: self.limit]
         if row.prompt_tokens >= self.limit or all(label == IGNORED for label in cut):
             return ()
-        return (EncodedRow(row.input_ids[: self.limit], cut, row.prompt_tokens, row.reference, truncated=True),)
+        return (replace(row, input_ids=row.input_ids[: self.limit], labels=cut, truncated=True),)
 
     def _rows(self, examples: Sequence[Conversation | PlainText]) -> Iterator[EncodedRow]:
         for encode, alike in groupby(examples, self._way):
@@ -123,7 +125,8 @@ class Encoder:
                 row = self._apart(transcript, last.content)
             else:
                 row = EncodedRow(tokens.ids, label(tokens, transcript.answers), length, last.content)
-            yield replace(row, reference=self._written(row)) if last.tool_calls or last.reasoning else row
+            reference = self._written(row) if last.tool_calls or last.reasoning else row.reference
+            yield replace(row, reference=reference, unlearnt=transcript.unlearnt)
 
     def _written(self, row: EncodedRow) -> str:
         """The text of a row's last answer, as the evaluation reads what a model generates."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith_api.enums import DataFormat
 from tunesmith_api.reports import SAMPLE_COUNT, Sample
+from tunesmith_trainer.encode import EncodedRow
 from tunesmith_trainer.encoded import RowWriter
 from tunesmith_trainer.errors import BadDataError
 from tunesmith_trainer.examples import Example
@@ -116,7 +117,7 @@ class PartWriter:
         self._stack.push(self._encode_waiting)
         self._digest = hashlib.sha256()
         self._examples = self._tokens = self._longest = self._whole = 0
-        self._dropped, self._cut = Tally(), Tally()
+        self._dropped, self._cut, self._unlearnt = Tally(), Tally(), Tally()
         self._samples: list[Sample] = []
         self._waiting: list[Example] = []
         self._waiting_bytes = 0
@@ -154,6 +155,8 @@ class PartWriter:
         self._examples += 1
         if any(row.truncated for row in encoded):
             self._cut.add(example.origin)
+        if any(isinstance(row, EncodedRow) and row.unlearnt for row in encoded):
+            self._unlearnt.add(example.origin)
         if not (self._making.encoder.needs_end and any(row.truncated for row in encoded)):
             self._whole += 1
 
@@ -201,6 +204,13 @@ class PartWriter:
         if self._cut.count:
             rows = self._cut.rows(with_files=with_files)
             found.append(f"{field}: {self._cut.count} rows cut to {limit} tokens, {_CUT[needs_end]}: {rows}")
+        if self._unlearnt.count:
+            rows = self._unlearnt.rows(with_files=with_files)
+            reason = "the chat template of spec.model writes them otherwise once others follow"
+            found.append(
+                f"{field}: {self._unlearnt.count} rows have answers that are not learnt, since {reason};"
+                f" give each a row that ends with it: {rows}"
+            )
         again = repeats(self._files.fingerprints, list(self._fingerprints.files))
         if again.count:
             rows = again.rows(with_files=with_files)

@@ -29,10 +29,12 @@ class Transcript:
     Attributes:
         text: what the template writes, up to the end of the last answer and the token that ends it.
         answers: where the answers that are learnt lie in it, the last one at its end.
+        unlearnt: how many were to be learnt too, but the template writes them otherwise once others follow.
     """
 
     text: str
     answers: tuple[AnswerSpan, ...]
+    unlearnt: int = 0
 
     @property
     def prompt_end(self) -> int:
@@ -84,11 +86,11 @@ def _transcript(text: str, answers: Sequence[tuple[str, str]], stop: str) -> Tra
     if not spans:
         opening, said = answers[-1]
         text = opening + said + stop
-        return Transcript(text, (AnswerSpan(len(opening), len(text)),))
+        return Transcript(text, (AnswerSpan(len(opening), len(text)),), len(answers) - 1)
     if spans[-1].end == len(text) and not text.endswith(stop):
         text += stop
         spans[-1] = AnswerSpan(spans[-1].start, len(text))
-    return Transcript(text[: spans[-1].end], tuple(spans))
+    return Transcript(text[: spans[-1].end], tuple(spans), len(answers) - len(spans))
 
 
 def _span(text: str, opening: str, said: str, stop: str) -> AnswerSpan:
