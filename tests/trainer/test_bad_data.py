@@ -141,7 +141,7 @@ CASES = {
         CLASSES,
         "a.csv",
         b'text,labels\nx,"a,b"\ny,"[""a""]"\n',
-        "row 1: labels is text, not a list: 'a,b'; write a JSON list",
+        "row 2: labels is text, not a list: 'a,b'; write a JSON list",
     ),
     "text as label": (
         CLASSES,
@@ -172,7 +172,7 @@ CASES = {
         TOKENS,
         "a.conll",
         b"Ada NNP B-PER\n\nran VB O\nhome O\n",
-        "row 2: line 4 has 2 columns, the first line has 3",
+        "row 3: line 4 has 2 columns, the first line has 3",
     ),
     "CoNLL without tags": (
         TOKENS,
@@ -214,7 +214,7 @@ CASES = {
         TRANSLATION,
         "a.tsv",
         b"source\ttarget\na\tb\nonly\n",
-        r"row 2: has fewer fields than the header \(1, not 2\); write one tab between two columns",
+        r"row 3: has fewer fields than the header \(1, not 2\); write one tab between two columns",
     ),
     "a column twice": (
         TRANSLATION,
@@ -234,7 +234,7 @@ CASES = {
         TRANSLATION,
         "a.po",
         b'msgid "a"\nmsgstr "b"\n\nmsgid " "\nmsgstr "c"\n',
-        "row 2: source is empty",
+        "row 4: source is empty",
     ),
     "not UTF-8": (
         CHAT,
@@ -341,13 +341,13 @@ msgstr ""
 
 
 def test_skipped_entries_are_warned_of(tmp_path):
-    """Fuzzy and untranslated entries of a catalogue are left out, and counted with their numbers."""
+    """Fuzzy and untranslated entries of a catalogue are left out, and counted with the lines they begin at."""
     (tmp_path / "de.po").write_bytes(CATALOGUE)
     found = look(tmp_path / "de.po", TRANSLATION)
     assert found.examples == 1
     assert found.warnings == (
-        "spec.dataset.train: 1 rows skipped, fuzzy entries: row 2",
-        "spec.dataset.train: 2 rows skipped, untranslated entries: rows 3, 4",
+        "spec.dataset.train: 1 rows skipped, fuzzy entries: row 5",
+        "spec.dataset.train: 2 rows skipped, untranslated entries: rows 9, 12",
     )
 
 

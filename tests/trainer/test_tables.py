@@ -61,6 +61,8 @@ CASES = {
     "part-0": PARQUET,
     "bom.jsonl": b"\xef\xbb\xbf" + JSONL,
 }
+#: Lines of the two rows, where they are not the first two.
+LINES_OF = {"rows.csv": (2, 4), "windows.csv": (2, 3), "rows.tsv": (2, 3)}
 CONLL = """-DOCSTART- -X- O
 
 # id 1 domain=en
@@ -117,11 +119,40 @@ def values(*arguments):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_file_type_gives_the_same_rows(tmp_path, name):
-    """Whatever the kind, the line ends or the name, the rows are the same, numbered from 1."""
+    """Whatever the kind, the line ends or the name, the rows are the same, numbered from 1 or from their first line."""
     (tmp_path / name).write_bytes(CASES[name])
     rows = list(read_rows(tmp_path / name))
     assert [row.values for row in rows] == ROWS
-    assert [row.origin for row in rows] == [Origin(name, 1), Origin(name, 2)]
+    assert [row.origin for row in rows] == [Origin(name, number) for number in LINES_OF.get(name, (1, 2))]
+
+
+#: Text files with blank lines, comments, and rows of more than one line; how many lines its header has.
+SPREAD = {
+    "a.jsonl": ('\n{"a": 1}\n\n \n{"a": 2}\n{"a": 3}', 0),
+    "lines.json": ('{"a": 1}\n\n{"a": 2}\n{"a": 3}\n', 0),
+    "a.txt": ("\none\n\n\ntwo\nthree", 0),
+    "a.csv": ('a,b\n1,"two\nlines\n"\n\n2,x\n"y\n\n",3\n4,4', 1),
+    "a.tsv": ("a\tb\n\n1\t2\n\n\n3\t4\n5\t6", 1),
+    "a.po": (CATALOGUE.replace("#, fuzzy\n", "# a comment\n#: a.c:1\n"), 0),
+    "headless.po": ('\n\nmsgid "a"\nmsgstr "b"\n\nmsgid "c"\nmsgstr "d"\n\nmsgid "e"\nmsgstr "f"', 0),
+    "a.conll": (CONLL + "\n\nx CD O\ny CD O\n\nz CD O", 0),
+}
+
+
+@pytest.mark.parametrize("name", SPREAD)
+def test_a_text_file_has_each_row_at_the_line_that_it_is_named_by(tmp_path, name):
+    """What is left of the file from there on, below its header, begins with the row."""
+    content, header = SPREAD[name]
+    (tmp_path / name).write_text(content)
+    lines, found = content.split("\n"), list(read_rows(tmp_path / name))
+    assert len({row.origin for row in found}) >= 3
+    for place, row in enumerate(found):
+        if place and found[place - 1].origin == row.origin:  # the plural of the same entry
+            continue
+        (tmp_path / name).write_text("\n".join(lines[:header] + lines[row.origin.row - 1 :]))
+        again = next(read_rows(tmp_path / name))
+        assert (again.values, again.skipped, again.origin.row) == (row.values, row.skipped, header + 1)
+        assert lines[row.origin.row - 1].strip()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -242,8 +273,8 @@ def test_a_catalogue_gives_its_translated_messages(tmp_path):
     rows = list(read_rows(tmp_path / "de.po"))
     assert [row.values for row in rows if row.values] == MESSAGES
     assert [(row.origin.row, row.skipped) for row in rows if row.skipped] == [
-        (2, "fuzzy entries"),
-        (3, "untranslated entries"),
+        (8, "fuzzy entries"),
+        (12, "untranslated entries"),
     ]
 
 
@@ -385,16 +416,16 @@ BROKEN_ROWS = [
     (
         "a.csv",
         b"a,b\n1,2,3\n4,5\n",
-        [1],
+        [2],
         r"has more fields than the header \(3, not 2\); quote values that hold commas",
     ),
-    ("a.csv", b"a,b\n1,2\n3\n", [2], r"has fewer fields than the header \(1, not 2\)"),
-    ("a.csv", b'a,b\n1,2\n"3,4\n', [2], "is no CSV: unexpected end of data; close the quotes"),
-    ("a.tsv", b"source\ttarget\na\tb\nonly\n", [2], r"has fewer fields .*; write one tab between two columns"),
-    ("a.conll", b"a O\nb O\n\nc X O\n", [2], "line 4 has 3 columns, the first line has 2"),
+    ("a.csv", b"a,b\n1,2\n3\n", [3], r"has fewer fields than the header \(1, not 2\)"),
+    ("a.csv", b'a,b\n1,2\n"3,4\n', [3], "is no CSV: unexpected end of data; close the quotes"),
+    ("a.tsv", b"source\ttarget\na\tb\nonly\n", [3], r"has fewer fields .*; write one tab between two columns"),
+    ("a.conll", b"a O\nb O\n\nc X O\n", [4], "line 4 has 3 columns, the first line has 2"),
     ("a.conll", b"a\nb\n", [1], "line 1 has one column; a token and its tag are two"),
-    ("a.conll.gz", gzip.compress(b"a O\nb O\n\nc X O\n", mtime=0), [2], "line 4 has 3 columns, the first line has 2"),
-    ("a.txt", b"a O\nb O\n\nc X O\n\nd O\n", [2], "line 4 has 3 columns, the first line has 2"),
+    ("a.conll.gz", gzip.compress(b"a O\nb O\n\nc X O\n", mtime=0), [4], "line 4 has 3 columns, the first line has 2"),
+    ("a.txt", b"a O\nb O\n\nc X O\n\nd O\n", [4], "line 4 has 3 columns, the first line has 2"),
 ]
 
 

@@ -15,7 +15,8 @@ class Origin:
 
     Attributes:
         file: path below the data set's folder, or the file's name.
-        row: number of the row in the file, from 1: a line, a record, a sentence, a question, a catalogue entry.
+        row: number of the row in the file, from 1: of a text file the line that it begins at, else of the record or,
+            in a JSON document, of the object or question.
     """
 
     file: str

@@ -12,11 +12,12 @@ _DOCUMENT, _COMMENTS = "-DOCSTART-", ("# id ", "# sent_id", "# text", "# newdoc"
 
 
 def read_conll(path: Path, name: str) -> Iterator[RawRow]:
-    """A row of `tokens` and `tags` for each sentence."""
+    """A row of `tokens` and `tags` for each sentence, with the number of its first line."""
     columns = 0
-    for number, sentence in enumerate(_sentences(path, name), start=1):
-        columns = columns or len(sentence[0][1])
-        yield _row(sentence, columns, Origin(name, number))
+    for sentence in _sentences(path, name):
+        line, fields = sentence[0]
+        columns = columns or len(fields)
+        yield _row(sentence, columns, Origin(name, line))
 
 
 def _sentences(path: Path, name: str) -> Iterator[list[tuple[int, list[str]]]]:

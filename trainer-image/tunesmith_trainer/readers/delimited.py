@@ -19,8 +19,7 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
     Raises:
         BadDataError: its header cannot be used.
     """
-    csv.field_size_limit(_FIELD_CHARACTERS)  # the library keeps it for the process
-    return _rows(csv.reader(read_lines(path, name), strict=True), name, "quote values that hold commas")
+    return _rows(_csv_records(path, name), name, "quote values that hold commas")
 
 
 def read_tsv(path: Path, name: str) -> Iterator[RawRow]:
@@ -29,12 +28,33 @@ def read_tsv(path: Path, name: str) -> Iterator[RawRow]:
     Raises:
         BadDataError: its header cannot be used.
     """
-    lines = (line.rstrip("\r\n").split("\t") for line in read_lines(path, name))
-    return _rows(lines, name, "write one tab between two columns")
+    return _rows(_tsv_records(path, name), name, "write one tab between two columns")
 
 
-def _rows(records: Iterator[list[str]], name: str, way_out: str) -> Iterator[RawRow]:
-    found = _numbered(records, name)
+def _csv_records(path: Path, name: str) -> Iterator[RawRow]:
+    """The fields of each record; a broken one ends the file, since its end is unknown."""
+    csv.field_size_limit(_FIELD_CHARACTERS)  # the library keeps it for the process
+    records = csv.reader(read_lines(path, name), strict=True)
+    while True:
+        origin = Origin(name, records.line_num + 1)
+        try:
+            fields = next(records, None)
+        except csv.Error as error:
+            yield RawRow(origin, problem=f"is no CSV: {error}; close the quotes")
+            return
+        if fields is None:
+            return
+        yield RawRow(origin, {"fields": fields})
+
+
+def _tsv_records(path: Path, name: str) -> Iterator[RawRow]:
+    for number, line in enumerate(read_lines(path, name), start=1):
+        yield RawRow(Origin(name, number), {"fields": line.rstrip("\r\n").split("\t")})
+
+
+def _rows(records: Iterator[RawRow], name: str, way_out: str) -> Iterator[RawRow]:
+    """The rows below the header, blank lines aside, each with the number of the line that it begins at."""
+    found = (record for record in records if record.problem or any(record.values["fields"]))
     header = _header(next(found, None), name)
     for record in found:
         yield _row(record, header, way_out)
@@ -51,22 +71,6 @@ def _header(record: RawRow | None, name: str) -> list[str]:
     if repeated is not None:
         raise BadDataError(f"{name} has more than one column {repeated!r} in its header; give each a name of its own")
     return header
-
-
-def _numbered(records: Iterator[list[str]], name: str) -> Iterator[RawRow]:
-    """Records that are not blank, the header as number 0; a broken one ends the file, since its end is unknown."""
-    number = -1
-    while True:
-        try:
-            record = next(records, None)
-        except csv.Error as error:
-            yield RawRow(Origin(name, number + 1), problem=f"is no CSV: {error}; close the quotes")
-            return
-        if record is None:
-            return
-        if any(record):
-            number += 1
-            yield RawRow(Origin(name, number), {"fields": record})
 
 
 def _row(record: RawRow, header: list[str], way_out: str) -> RawRow:

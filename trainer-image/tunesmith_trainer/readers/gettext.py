@@ -12,7 +12,9 @@ from tunesmith_trainer.readers.text import read_text
 
 
 def read_po(path: Path, name: str) -> Iterator[RawRow]:
-    """The messages of a catalogue; fuzzy and untranslated ones are skipped, obsolete ones are no messages any more.
+    """The messages of a catalogue, each with the number of the line that its entry begins at.
+
+    Fuzzy and untranslated ones are skipped, obsolete ones are no messages any more.
 
     Raises:
         BadDataError: it cannot be parsed.
@@ -22,28 +24,26 @@ def read_po(path: Path, name: str) -> Iterator[RawRow]:
         catalogue = polib.pofile(text) if "msgid" in text else polib.POFile()
     except (OSError, ValueError) as error:
         raise BadDataError(f"{name} is no gettext catalogue: {error}; check it with msgfmt --check") from error
-    number = 0
+    first = 1 + text[: len(text) - len(text.lstrip())].count("\n")
     for entry in catalogue:
-        if entry.obsolete:
-            continue
-        for source, target in _forms(entry):
-            number += 1
-            yield _row(entry, source, target, Origin(name, number))
+        if not entry.obsolete:
+            yield from _rows(entry, Origin(name, entry.linenum or first))  # the parser numbers the first one 0
 
 
-def _forms(entry: polib.POEntry) -> Iterator[tuple[str, str]]:
+def _rows(entry: polib.POEntry, origin: Origin) -> Iterator[RawRow]:
     """A message, or its singular with the first form and its plural with the last one."""
+    if entry.fuzzy:
+        yield RawRow(origin, skipped="fuzzy entries")
+        return
     if not entry.msgid_plural:
-        yield entry.msgid, entry.msgstr
+        yield _row(entry.msgid, entry.msgstr, origin)
         return
     forms = [entry.msgstr_plural[key] for key in sorted(entry.msgstr_plural)] or [""]
-    yield entry.msgid, forms[0]
-    yield entry.msgid_plural, forms[-1]
+    yield _row(entry.msgid, forms[0], origin)
+    yield _row(entry.msgid_plural, forms[-1], origin)
 
 
-def _row(entry: polib.POEntry, source: str, target: str, origin: Origin) -> RawRow:
-    if entry.fuzzy:
-        return RawRow(origin, skipped="fuzzy entries")
+def _row(source: str, target: str, origin: Origin) -> RawRow:
     if not target.strip():
         return RawRow(origin, skipped="untranslated entries")
     return RawRow(origin, {"source": source, "target": target})

@@ -21,13 +21,10 @@ _NUMBER_TAIL = 2
 
 
 def read_json_lines(path: Path, name: str) -> Iterator[RawRow]:
-    """A row for each line that is not empty."""
-    number = 0
-    for line in read_lines(path, name):
-        if line.isspace():
-            continue
-        number += 1
-        yield _line(line, Origin(name, number))
+    """A row for each line that is not empty, with the line's number."""
+    for number, line in enumerate(read_lines(path, name), start=1):
+        if not line.isspace():
+            yield _line(line, Origin(name, number))
 
 
 def _line(line: str, origin: Origin) -> RawRow:

@@ -9,11 +9,9 @@ from tunesmith_trainer.readers.text import read_lines, read_text
 
 
 def read_plain_lines(path: Path, name: str) -> Iterator[RawRow]:
-    """A row for each line that is not empty."""
-    number = 0
-    for line in read_lines(path, name):
+    """A row for each line that is not empty, with the line's number."""
+    for number, line in enumerate(read_lines(path, name), start=1):
         if not line.isspace():
-            number += 1
             yield RawRow(Origin(name, number), {"text": line.rstrip("\r\n")})
 
 
