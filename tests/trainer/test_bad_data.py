@@ -256,6 +256,24 @@ CASES = {
         "a.parquet is a broken Parquet file: .*; copy or write it",
     ),
     "broken Arrow": (CHAT, "a.arrow", b"ARROW1 and no more", "a.arrow is a broken Arrow file: .*; copy or write it"),
+    "messages that are no JSON": (
+        CHAT,
+        "a.csv",
+        b"messages\n\"[{'role': 'user'}]\"\n",
+        r"row 2: messages is no list of messages: .*role",
+    ),
+    "reasoning": (
+        CHAT,
+        "a.jsonl",
+        lines({"messages": [GOOD["messages"][0], GOOD["messages"][1] | {"reasoning_content": "y"}]}),
+        "row 1: has reasoning_content, which the chat template .* leaves out; use a model whose template knows",
+    ),
+    "nothing to learn": (
+        CHAT,
+        "a.jsonl",
+        lines({"messages": [GOOD["messages"][0], GOOD["messages"][1] | {"weight": 0}]}),
+        "row 1: has weight 0 on its last answer; end the row with an answer that is learnt",
+    ),
 }
 
 

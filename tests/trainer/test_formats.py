@@ -196,6 +196,12 @@ CELLS = [
         Question(CONTEXT, "who?", (Answer("Ada", 21),)),
     ),
     (DataFormat.SQUAD, {"context": "c", "question": "q", "answers": "[]"}, Question("c", "q", ())),
+    (
+        DataFormat.MESSAGES,
+        {"messages": json.dumps(WITH_TOOLS), "tools": json.dumps(TOOLS), "system": ""},
+        CALLED_TALK,
+    ),
+    (DataFormat.SHARE_GPT, {"conversations": json.dumps(SHARE_GPT_TALK), "tools": json.dumps(TOOLS)}, CALLED_TALK),
     (DataFormat.SQUAD, {"context": "c", "question": "q", "is_impossible": "True"}, Question("c", "q", ())),
 ]
 
@@ -217,6 +223,13 @@ RENAMED = [
     (DataFormat.PROMPT_COMPLETION, {"prompt": "q", "completion": "a"}, {"q": "hi", "a": "hello"}, Conversation(PAIR)),
     (DataFormat.ALPACA, {"prompt": "q", "completion": "a"}, {"q": "hi", "a": "hello"}, Conversation(PAIR)),
     (DataFormat.MESSAGES, {"messages": "talk"}, {"talk": MESSAGES}, Conversation(PAIR)),
+    (DataFormat.MESSAGES, {"messages": "talk"}, {"talk": json.dumps(MESSAGES)}, Conversation(PAIR)),
+    (
+        DataFormat.SHARE_GPT,
+        {"messages": "talk"},
+        {"talk": json.dumps([{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}])},
+        Conversation(PAIR),
+    ),
     (DataFormat.TEXT, {"text": "body"}, {"body": "hi"}, PlainText("hi")),
     (DataFormat.LABELED_TEXT, {"text": "body", "label": "kind"}, {"body": "hi", "kind": "a"}, Labeled("hi", ("a",))),
     (DataFormat.LABELED_TEXT, {"label": "labels"}, {"text": "hi", "labels": "a"}, Labeled("hi", ("a",))),
@@ -261,6 +274,12 @@ RENAMED = [
         DataFormat.PARALLEL_TEXT,
         {"source": "en", "target": "de"},
         {"translation": {"en": "a", "de": "b"}, "source": "news", "target": "web"},
+        Pair("a", "b", "en", "de"),
+    ),
+    (
+        DataFormat.PARALLEL_TEXT,
+        {"source": "en", "target": "de"},
+        {"translation": '{"en": "a", "de": "b"}'},
         Pair("a", "b", "en", "de"),
     ),
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from tunesmith_api.finetunejob import Columns
 from tunesmith_trainer.examples import ASSISTANT, SYSTEM, TOOL, USER, Conversation, PlainText, Turn
-from tunesmith_trainer.fields import RowError, checked_text, shown, text_of
+from tunesmith_trainer.fields import RowError, checked_text, shown, text_of, unpacked
 from tunesmith_trainer.readers import Row
 
 _SHOWN_ROLES = 8
@@ -179,7 +179,7 @@ def messages(row: Row, columns: Columns) -> Conversation:
 def _column(row: Row, column: str) -> Any:
     if column not in row:
         raise RowError(f"has no column {column!r}")
-    return row[column]
+    return unpacked(row[column])
 
 
 def prompt_completion(row: Row, columns: Columns) -> Conversation:

@@ -10,7 +10,7 @@ from tunesmith_api.enums import DataFormat
 from tunesmith_api.finetunejob import Columns
 from tunesmith_trainer.conversations import alpaca, messages, plain_text, prompt_completion, share_gpt
 from tunesmith_trainer.examples import Example
-from tunesmith_trainer.fields import RowError
+from tunesmith_trainer.fields import RowError, unpacked
 from tunesmith_trainer.labeling import labeled_text, token_labels
 from tunesmith_trainer.pairs import TRANSLATION, names_languages, parallel_text
 from tunesmith_trainer.questions import squad
@@ -93,6 +93,6 @@ def _keyed(format_: DataFormat, row: Row, names: set[str]) -> bool:
     """Whether messages are keyed as the format has it, since `columns.messages` names the column of either."""
     if format_ not in {DataFormat.MESSAGES, DataFormat.SHARE_GPT}:
         return True
-    value = row[next(iter(names))]
+    value = unpacked(row[next(iter(names))])
     key = "from" if format_ is DataFormat.SHARE_GPT else "role"
     return not (isinstance(value, list) and value and isinstance(value[0], dict)) or key in value[0]

@@ -4,7 +4,7 @@ from typing import Any
 
 from tunesmith_api.finetunejob import Columns
 from tunesmith_trainer.examples import Pair
-from tunesmith_trainer.fields import RowError, checked_text, shown, text_of
+from tunesmith_trainer.fields import RowError, checked_text, shown, text_of, unpacked
 from tunesmith_trainer.readers import Row
 
 #: The hub's column of an object with a text per language.
@@ -35,7 +35,8 @@ def names_languages(row: Row, columns: Columns) -> bool:
     return plain and bool(named) and not any(name in row for name in named)
 
 
-def _texts(value: Any, columns: Columns) -> dict[str, Any]:
+def _texts(cell: Any, columns: Columns) -> dict[str, Any]:
+    value = unpacked(cell)
     if not isinstance(value, dict):
         raise RowError(f"{TRANSLATION} is {shown(value)}, not an object with a text for each language")
     if columns.source is None or columns.target is None:
