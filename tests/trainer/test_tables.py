@@ -101,8 +101,33 @@ MESSAGES = [
     {"source": "%d files", "target": "%d Dateien"},
 ]
 LINES = "one\n\nzwei ü\n"
+BOOK = """%abc-2.1
+Jigs from two books.
+
+X:1
+T:a
+K:C
+CDEF|
+
+Played slowly.
+X:2
+K:G
+GABc|
+X: 3
+K:D
+DEFG|
+"""
+TUNES = [
+    {"text": "X:1\nT:a\nK:C\nCDEF|"},
+    {"text": "X:2\nK:G\nGABc|"},
+    {"text": "X: 3\nK:D\nDEFG|"},
+]
+DRAWING = '<?xml version="1.0"?>\n<svg>\n\n  <rect/>\n</svg>'
 #: Kinds of text that have columns of their own.
 OWN_COLUMNS = {
+    "a.abc": (BOOK, TUNES),
+    "windows.abc": (BOOK.replace("\n", "\r\n"), TUNES),
+    "a.svg": (f"\n{DRAWING}\n\n", [{"text": DRAWING}]),
     "a.txt": (LINES, [{"text": "one"}, {"text": "zwei ü"}]),
     "a.po": (CATALOGUE, MESSAGES),
     **{f"a{suffix}": (CONLL, SENTENCES) for suffix in (".conll", ".conll2003", ".bio", ".iob", ".iob2")},
@@ -135,6 +160,7 @@ SPREAD = {
     "a.tsv": ("a\tb\n\n1\t2\n\n\n3\t4\n5\t6", 1),
     "a.po": (CATALOGUE.replace("#, fuzzy\n", "# a comment\n#: a.c:1\n"), 0),
     "headless.po": ('\n\nmsgid "a"\nmsgstr "b"\n\nmsgid "c"\nmsgstr "d"\n\nmsgid "e"\nmsgstr "f"', 0),
+    "a.abc": (BOOK, 0),
     "a.conll": (CONLL + "\n\nx CD O\ny CD O\n\nz CD O", 0),
 }
 
@@ -205,6 +231,22 @@ def test_columns_without_a_name_may_be_several(tmp_path):
     """Spreadsheets leave empty columns at the end, which are no columns of the data."""
     (tmp_path / "a.csv").write_text("text,label,,\nx,y,,\n")
     assert values(tmp_path / "a.csv") == [{"text": "x", "label": "y", "": ""}]
+
+
+@pytest.mark.parametrize(
+    ("names", "task", "data"),
+    [
+        (("1.svg", "b/2.svg.gz", "tunes.abc"), Task.TEXT_GENERATION, ("1.svg", "b/2.svg.gz", "tunes.abc")),
+        (("1.svg", "rows.jsonl"), Task.TEXT_GENERATION, ("rows.jsonl",)),
+        (("logo.svg", "a.txt"), Task.TEXT_CLASSIFICATION, ("a.txt",)),
+    ],
+)
+def test_drawings_are_data_where_they_can_be_learnt(tmp_path, names, task, data):
+    """Beside files with columns, or where a task learns no drawings, they are pictures of the data set's page."""
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(DRAWING.encode())
+    assert tuple(file.name for file in data_files(tmp_path, task=task)) == data
 
 
 def test_text_files_give_a_row_per_line(tmp_path):
@@ -365,7 +407,13 @@ def test_a_folder_gives_the_files_of_one_split(tmp_path):
 
 def test_a_folder_without_data_is_not_found(tmp_path):
     """An empty folder is an input that is absent, not an empty data set; the message lists what can be read."""
-    with pytest.raises(InputNotFoundError, match=r"has no data files \(\.parquet, .*\.po, \.txt; \.gz too\)"):
+    (tmp_path / "logo.svg").write_text(DRAWING)
+    with pytest.raises(InputNotFoundError, match=r"has no data files"):
+        read_rows(tmp_path, task=Task.CHAT)
+    (tmp_path / "logo.svg").unlink()
+    with pytest.raises(
+        InputNotFoundError, match=r"has no data files \(\.parquet, .*\.po, \.abc, \.svg, \.txt; \.gz too\)"
+    ):
         read_rows(tmp_path)
 
 
@@ -397,6 +445,7 @@ BROKEN_FILES = [
     ),
     ("a.tsv", b"text\ttext\nx\ty\n", "a.tsv has more than one column 'text' in its header"),
     ("a.csv", b'"text,label\nx,y\n', "a.csv: the header is no CSV: unexpected end of data; close the quotes"),
+    ("a.abc", b"T:a\nK:C\nCDEF|\n", "a.abc has no tune; each begins with a line X: and its number"),
     ("a.po", b'msgid "a"\nmsgstr "b"c"\n', "is no gettext catalogue: .*line 2"),
 ]
 

@@ -14,6 +14,7 @@ from tunesmith_trainer.readers.delimited import read_csv, read_tsv
 from tunesmith_trainer.readers.gettext import read_po
 from tunesmith_trainer.readers.json_rows import read_json, read_json_lines
 from tunesmith_trainer.readers.lines import read_class_file, read_plain_lines
+from tunesmith_trainer.readers.pieces import read_abc, read_svg
 from tunesmith_trainer.readers.raw import Reader
 from tunesmith_trainer.readers.text import is_gzip, read_head
 from tunesmith_trainer.readers.unpacked import unpacked
@@ -51,8 +52,12 @@ KINDS: dict[str, Kind] = {
     "TSV": Kind((".tsv",), read_tsv),
     "CoNLL": Kind((".conll", ".conll2003", ".bio", ".iob", ".iob2"), read_conll),
     "gettext": Kind((".po",), read_po),
+    "ABC": Kind((".abc",), read_abc),
+    "SVG": Kind((".svg",), read_svg),
     "text": Kind((".txt",), read_plain_lines),
 }
+#: Kinds without columns.
+_PLAIN = frozenset({"ABC", "SVG", "text"})
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,22 @@ def data_files(path: Path, split: Split = Split.TRAIN, task: Task | None = None)
     if path.is_file():
         return [DataFile(path, path.name)]
     names = [file.relative_to(path).as_posix() for file in sorted(path.rglob("*")) if file.is_file()]
-    known = [name for name in names if _is_data(name)]
+    found = [name for name in names if _is_data(name)]
+    pictures = _pictures(found, task)
+    known = [name for name in found if name not in pictures]
     if not known:
         suffixes = ", ".join(suffix for kind in KINDS.values() for suffix in kind.suffixes)
         raise InputNotFoundError(f"{path} has no data files ({suffixes}; .gz too)")
     texts = [name for name in known if _kind_by_name(name) == "text"] if task is Task.TEXT_CLASSIFICATION else []
     told = {name: tell(name) for name in known} | tell_texts(texts)
     return [DataFile(path / name, name, told[name].label) for name in of_split(told, split)]
+
+
+def _pictures(names: list[str], task: Task | None) -> set[str]:
+    """Drawings that are no data: those beside files with columns, and all where the task learns no drawings."""
+    if task in {None, Task.TEXT_GENERATION} and all(_kind_by_name(name) in _PLAIN for name in names):
+        return set()
+    return {name for name in names if _kind_by_name(name) == "SVG"}
 
 
 def _is_data(name: str) -> bool:
