@@ -95,11 +95,20 @@ def write_parquet_gzip(path, count):
     path.write_bytes(gzip.compress(plain.read_bytes()))
 
 
-def write_arrow(path, count):
-    """Record batches of a hundred rows."""
-    table = pa.Table.from_pylist(list(rows(count)))
-    with pa.ipc.new_stream(str(path), table.schema) as writer:
-        writer.write_table(table, max_chunksize=100)
+def write_arrow(new):
+    """Record batches of a hundred rows, in one of Arrow's two layouts."""
+
+    def write(path, count):
+        table = pa.Table.from_pylist(list(rows(count)))
+        with new(str(path), table.schema) as writer:
+            writer.write_table(table, max_chunksize=100)
+
+    return write
+
+
+def write_tunes(path, count):
+    """A book of short tunes."""
+    path.write_text("".join(f"X:{n}\nT:a\nK:C\n{'CDEF|' * 60}\n\n" for n in range(count)))
 
 
 WRITERS = {
@@ -112,7 +121,9 @@ WRITERS = {
     "a.conll": write_conll,
     "a.parquet": write_parquet,
     "a.parquet.gz": write_parquet_gzip,
-    "a.arrow": write_arrow,
+    "a.arrow": write_arrow(pa.ipc.new_file),
+    "a.arrows": write_arrow(pa.ipc.new_stream),
+    "a.abc": write_tunes,
 }
 
 
