@@ -369,6 +369,16 @@ def test_skipped_entries_are_warned_of(tmp_path):
     )
 
 
+def test_plural_forms_between_the_first_and_the_last_are_warned_of(tmp_path):
+    """Polish has three: one, a few, many; the two rows are of the first and the last, and the message tells of it."""
+    forms = "".join(f'msgstr[{n}] "%d {word}"\n' for n, word in enumerate(("plik", "pliki", "plików")))
+    (tmp_path / "pl.po").write_text(f'msgid "a"\nmsgstr "b"\n\nmsgid "%d file"\nmsgid_plural "%d files"\n{forms}')
+    found = look(tmp_path / "pl.po", TRANSLATION)
+    assert found.examples == 3
+    message = "spec.dataset.train: 1 rows skipped, plural forms between the first and the last: row 4"
+    assert found.warnings == (message,)
+
+
 def test_classes_are_listed_by_name(tmp_path):
     """Labels are sorted, so that their numbers do not depend on the order of the rows."""
     (tmp_path / "a.jsonl").write_bytes(lines(B, A))

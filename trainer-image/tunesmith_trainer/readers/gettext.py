@@ -31,7 +31,10 @@ def read_po(path: Path, name: str) -> Iterator[RawRow]:
 
 
 def _rows(entry: polib.POEntry, origin: Origin) -> Iterator[RawRow]:
-    """A message, or its singular with the first form and its plural with the last one."""
+    """A message, or its singular with the first form and its plural with the last one.
+
+    The forms between them are of numbers that English has no form for: they would translate the same text otherwise.
+    """
     if entry.fuzzy:
         yield RawRow(origin, skipped="fuzzy entries")
         return
@@ -40,6 +43,8 @@ def _rows(entry: polib.POEntry, origin: Origin) -> Iterator[RawRow]:
         return
     forms = [entry.msgstr_plural[key] for key in sorted(entry.msgstr_plural)] or [""]
     yield _row(entry.msgid, forms[0], origin)
+    for _ in forms[1:-1]:
+        yield RawRow(origin, skipped="plural forms between the first and the last")
     yield _row(entry.msgid_plural, forms[-1], origin)
 
 
