@@ -25,6 +25,12 @@ REASONING = (
     "{% for m in messages %}<|{{ m.role }}|>{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>"
     "{% endif %}{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+#: Leaves the reasoning of earlier answers out, as Qwen3's does.
+THINKING = (
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{% if loop.last %}{{ m.content }}{% else %}{{ m.content.split('</think>')[-1].strip() }}{% endif %}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 HISTORY = (Turn("user", "hi"), Turn("assistant", "turn on"), Turn("user", "lamp"), Turn("assistant", "turn off"))
 
 
@@ -102,6 +108,38 @@ def test_a_template_that_drops_earlier_turns_has_its_last_answer_learnt(tokenize
     ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY)])
     assert learnt(tokenizer, row) == "turn off<|end|>"
     assert row.unlearnt == 1
+
+
+@pytest.mark.parametrize("repeated", ["the lamp", "<think>warm</think> turn on"])
+def test_a_users_turn_is_not_learnt_where_earlier_reasoning_is_dropped(tokenizer, repeated):
+    """An answer that the template rewrites is left out, also when a later turn says what it said."""
+    tokenizer.chat_template = THINKING
+    first, last = "<think>warm</think> turn on", "<think>cold</think> turn off"
+    turns = (Turn("user", "hi"), Turn("assistant", first), Turn("user", repeated), Turn("assistant", last))
+    plain = (*HISTORY[:2], *turns[2:])
+    ((row,), (other,)) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(turns), Conversation(plain)])
+    assert learnt(tokenizer, row) == f"{last}<|end|>"
+    assert learnt(tokenizer, other) == f"turn on<|end|>{last}<|end|>"
+
+
+def test_only_answers_are_learnt_where_nothing_ends_a_turn(tokenizer):
+    """Without a token that ends turns, an earlier answer ends with its words; the last one with the eos token."""
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}\n{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant\n{% endif %}"
+    )
+    ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([Conversation(HISTORY)])
+    assert learnt(tokenizer, row) == f"turn onturn off\n{tokenizer.eos_token}"
+
+
+def test_reasoning_that_the_opening_begins_is_begun_once(tokenizer):
+    """A prompt that ends with `<think>` is answered from there on."""
+    opened = "{% if add_generation_prompt %}<|assistant|>\n<think>\n{% endif %}"
+    tokenizer.chat_template = THINKING.partition("{% if add_generation_prompt")[0].replace("|>", "|>\n", 1) + opened
+    talk = Conversation((HISTORY[0], Turn("assistant", "<think>\nwarm</think> turn on")))
+    ((row,),) = make_encoder(tokenizer, Task.CHAT, 128).encode([talk])
+    assert tokenizer.decode(row.input_ids).count("<think>") == 1
+    assert learnt(tokenizer, row) == "warm</think> turn on<|end|>"
 
 
 @pytest.mark.parametrize("said", ["", "wait"])

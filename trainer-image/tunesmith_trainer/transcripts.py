@@ -82,19 +82,43 @@ def _render(
 
 def _transcript(text: str, answers: Sequence[tuple[str, str]], stop: str) -> Transcript:
     """A transcript from the whole conversation's text and, for each answer, the text before it and what it says."""
-    spans = [_span(text, opening, said, stop) for opening, said in answers if opening and text.startswith(opening)]
-    if not spans:
-        opening, said = answers[-1]
+    *earlier, (opening, said) = answers
+    if not opening or not text.startswith(opening) or _end_of_words(text, opening, said) < 0:
+        said = _unsaid(opening, said)
         text = opening + said + stop
-        return Transcript(text, (AnswerSpan(len(opening), len(text)),), len(answers) - 1)
-    if spans[-1].end == len(text) and not text.endswith(stop):
+    if text.find(stop, _end_of_words(text, opening, said)) < 0:
         text += stop
-        spans[-1] = AnswerSpan(spans[-1].start, len(text))
-    return Transcript(text[: spans[-1].end], tuple(spans), len(answers) - len(spans))
+    limits = [len(later) for later, _ in answers[1:]]
+    spans = [
+        _span(text[:limit], before, words, stop)
+        for (before, words), limit in zip(earlier, limits, strict=True)
+        if _is_left_as_given(text, before, words)
+    ]
+    last = _span(text, opening, said, stop)
+    return Transcript(text[: last.end], (*spans, last), len(earlier) - len(spans))
+
+
+def _end_of_words(text: str, opening: str, said: str) -> int:
+    """Where an answer's words end, at their first place after the opening; less than zero when they are not there."""
+    words = said.strip()
+    start = text.find(words, len(opening))
+    return start + len(words) if start >= 0 else -1
+
+
+def _is_left_as_given(text: str, opening: str, said: str) -> bool:
+    """Whether an earlier answer follows its opening; elsewhere its words may be those of a later turn."""
+    end = _end_of_words(text, opening, said)
+    return bool(opening) and text.startswith(opening) and text[len(opening) : max(end, 0)].strip() == said.strip()
+
+
+def _unsaid(opening: str, said: str) -> str:
+    """An answer without its first line where the opening ends with that line, such as `<think>`."""
+    first, _, rest = said.lstrip().partition("\n")
+    return rest if first and rest and opening.endswith(f"\n{first}\n") else said
 
 
 def _span(text: str, opening: str, said: str, stop: str) -> AnswerSpan:
-    words = said.strip()
-    after_answer = text.find(words, len(opening)) + len(words)
+    """An answer with the token that ends it, if the text has that."""
+    after_answer = _end_of_words(text, opening, said)
     end = text.find(stop, after_answer)
-    return AnswerSpan(len(opening), end + len(stop) if end >= 0 else len(text))
+    return AnswerSpan(len(opening), end + len(stop) if end >= 0 else after_answer)
