@@ -67,6 +67,24 @@ CASES = {
         r"row 1: completion is empty; row 2: .*; row 3: completion is empty; and 2 more rows$",
     ),
     "wrong type": (CHAT, "a.jsonl", lines({"prompt": 7, "completion": "x"}), "row 1: prompt is int, not text: 7"),
+    "half a surrogate pair": (
+        CHAT,
+        "a.jsonl",
+        lines(GOOD, {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "ab\ud800"}]}),
+        r"row 2: messages\[1\].content has '\\ud800' at character 2, half of a surrogate pair; write the whole char",
+    ),
+    "half a pair beside the turns": (
+        CHAT,
+        "a.jsonl",
+        lines(ASKED | {"system": "\udc00"}, ASKED | {"tools": [{"name": "\ud800"}]}),
+        "row 1: system has .* half of a surrogate pair; .* row 2: tools has .* half of a surrogate pair",
+    ),
+    "half a pair in a cell": (
+        CLASSES,
+        "a.csv",
+        b'text,labels\nx,"[""\\ud800""]"\n',
+        r"row 1: labels\[0\] has '\\ud800' at character 0, half of a surrogate pair",
+    ),
     "wrong role order": (
         CHAT,
         "a.jsonl",

@@ -7,7 +7,7 @@ from typing import Any
 
 from tunesmith_api.finetunejob import Columns
 from tunesmith_trainer.examples import ASSISTANT, SYSTEM, TOOL, USER, Conversation, PlainText, Turn
-from tunesmith_trainer.fields import RowError, checked_text, shown, text_of, unpacked
+from tunesmith_trainer.fields import RowError, checked_text, encodable, shown, text_of, unpacked
 from tunesmith_trainer.readers import Row
 
 _SHOWN_ROLES = 8
@@ -110,7 +110,7 @@ def _calls(value: Any, where: str) -> str:
         return ""
     if not isinstance(value, list) or not all(isinstance(call, dict) for call in value):
         raise RowError(f"{where} is no list of objects: {shown(value)}")
-    return json.dumps([_call(call) for call in value], ensure_ascii=False, default=str)
+    return encodable(json.dumps([_call(call) for call in value], ensure_ascii=False, default=str), where)
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _conversation(turns: tuple[Turn, ...], row: Row) -> Conversation:
     """Turns with the row's `system` text before them, unless they have their own, and its `tools`."""
     system = row.get("system")
     if isinstance(system, str) and system.strip() and turns[0].role != SYSTEM:
-        turns = (Turn(SYSTEM, system), *turns)
+        turns = (Turn(SYSTEM, encodable(system, "system")), *turns)
     return Conversation(check_turns(turns), _tools(row.get("tools")))
 
 
@@ -167,7 +167,7 @@ def _tools(value: Any) -> str:
         return ""
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
         raise RowError(f"tools is no list of objects: {shown(value)}")
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return encodable(json.dumps(value, ensure_ascii=False, default=str), "tools")
 
 
 def messages(row: Row, columns: Columns) -> Conversation:
@@ -195,7 +195,7 @@ def alpaca(row: Row, columns: Columns) -> Conversation:
     prompt = text_of(row, columns.prompt or "instruction")
     context = row.get("input")
     if isinstance(context, str) and context.strip():
-        prompt = f"{prompt}\n\n{context}"
+        prompt = f"{prompt}\n\n{encodable(context, 'input')}"
     return _conversation((Turn(USER, prompt), Turn(ASSISTANT, text_of(row, columns.completion or "output"))), row)
 
 

@@ -47,7 +47,23 @@ def checked_text(value: object, where: str) -> str:
         raise RowError(f"{where} is {type(value).__name__}, not text: {shown(value)}")
     if not value.strip():
         raise RowError(f"{where} is empty")
-    return value
+    return encodable(value, where)
+
+
+def encodable(text: str, where: str) -> str:
+    """The text itself, when it is Unicode: JSON can write half of a surrogate pair, which no tokenizer takes.
+
+    Raises:
+        RowError: it is not.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RowError(
+            f"{where} has {text[error.start]!r} at character {error.start}, half of a surrogate pair; write the whole"
+            " character or leave it out"
+        ) from error
+    return text
 
 
 def list_of(row: Row, column: str) -> list[Any]:
