@@ -127,6 +127,13 @@ CASES = {
     "broken line": (CHAT, "a.jsonl", lines(GOOD) + b'{"mess\n', "row 2: is no JSON: Unterminated string"),
     "only broken lines": (CHAT, "a.jsonl", b"oops\n", "row 1: is no JSON: Expecting value"),
     "no object": (CHAT, "a.jsonl", lines(GOOD, [1]), r"row 2: is no JSON object: '\[1\]'"),
+    "two lists of objects": (
+        CHAT,
+        "a.json",
+        json.dumps({"validation": [GOOD], "train": [GOOD]}).encode(),
+        "a.json has two lists of objects, 'validation' and 'train'; write each to a file of its own",
+    ),
+    "a list without objects": (CHAT, "a.json", b'{"data": []}', "is empty: it has no rows"),
     "unknown columns": (
         CLASSES,
         "a.jsonl",

@@ -46,7 +46,7 @@ CASES = {
     "rows.ndjson": JSONL,
     "rows.json": json.dumps(ROWS).encode(),
     "indented.json": json.dumps(ROWS, indent=2).encode(),
-    "wrapped.json": json.dumps({"version": [1, 2], "data": ROWS, "more": {"a": []}}).encode(),
+    "wrapped.json": json.dumps({"version": [1, 2], "errors": [], "data": ROWS, "more": {"a": []}}).encode(),
     "lines.json": JSONL,
     "rows.csv": 'prompt,completion\n"a, b",ü\n\nc,d\n'.encode(),
     "windows.csv": 'prompt,completion\r\n"a, b",ü\r\nc,d\r\n'.encode(),

@@ -70,7 +70,7 @@ def _has_object_per_line(head: bytes) -> bool:
 
 
 def _elements(scanner: "_Scanner") -> Iterator[object]:
-    """The elements of a list; of an object, those of its first list of objects, or the object itself."""
+    """The elements of a list; of an object, those of its one list of objects, or the object itself."""
     opening = scanner.peek()
     if opening == "[":
         scanner.enter_list()
@@ -84,16 +84,20 @@ def _elements(scanner: "_Scanner") -> Iterator[object]:
 
 def _members(scanner: "_Scanner") -> Iterator[object]:
     kept: Row = {}
-    streamed = False
+    streamed: str | None = None
     for key in scanner.members():
         if scanner.peek() != "[":
             kept[key] = scanner.value()
-        elif scanner.enter_list() in "{]" and not streamed:
-            streamed = True
+        elif scanner.enter_list() != "{":
+            kept[key] = list(scanner.elements())
+        elif streamed is None:
+            streamed = key
             yield from scanner.elements()
         else:
-            kept[key] = list(scanner.elements())
-    if not streamed:
+            raise BadDataError(
+                f"{scanner.name} has two lists of objects, {streamed!r} and {key!r}; write each to a file of its own"
+            )
+    if streamed is None and [] not in kept.values():
         yield kept
 
 
