@@ -378,6 +378,20 @@ def test_an_encrypted_endpoint_of_an_own_authority(tmp_path: Path, monkeypatch: 
         assert fetch_objects(server.remote("rows.jsonl"), tmp_path / "back", ("*",)).read_bytes() == ROWS
 
 
+@pytest.mark.parametrize("name", ["{outside}/x.json", "../x.json", "a/../../x.json", "a//x.json", ""])
+def test_a_manifest_leads_to_no_file_outside_of_the_folder(s3: Server, tmp_path: Path, name: str) -> None:
+    """A bucket's owner is not the owner of the node: absolute names and those that climb are refused."""
+    outside = tmp_path / "outside"
+    named = name.format(outside=outside)
+    entry = {"size": len(ROWS), "sha256": hashlib.sha256(ROWS).hexdigest()}
+    manifest = {"complete": True, "digest": "x", "files": {named: entry}}
+    s3.put(f"climbing/{MANIFEST}", json.dumps(manifest).encode())
+    s3.put(f"climbing{outside}/x.json", ROWS)
+    with pytest.raises(InputNotFoundError, match=r"tunesmith-manifest.json: the file name .* leaves the folder"):
+        fetch_objects(s3.remote("climbing"), tmp_path / "in", ("*.json",))
+    assert not outside.exists()
+
+
 def test_a_file_that_differs_from_the_manifest_is_refused(
     s3: Server, output: Any, folder: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,8 @@ from tunesmith_trainer.workspace import file_digest
 
 MANIFEST = "tunesmith-manifest.json"
 _CHUNK_BYTES = 2**20
+#: Parts of a path that lead elsewhere than into a folder below; an absolute path begins with an empty one.
+_LEAVING = frozenset({"", ".", ".."})
 
 
 class FileEntry(BaseModel):
@@ -114,6 +116,17 @@ def _fetch_folder(remote: Remote, target: Path, patterns: Sequence[str]) -> None
 
 
 def _named(remote: Remote, manifest: Manifest) -> list[_Object]:
+    """The objects of a manifest, whoever wrote it: none may come to lie outside of the folder.
+
+    Raises:
+        InputNotFoundError: a name would.
+    """
+    for name in manifest.files:
+        if not _LEAVING.isdisjoint(name.split("/")):
+            raise InputNotFoundError(
+                f"{remote.label(remote.key(MANIFEST))}: the file name {name!r} leaves the folder; write relative names"
+                " without '..', or upload the folder again"
+            )
     return [_Object(remote.key(name), name, entry.size, entry.sha256) for name, entry in manifest.files.items()]
 
 
