@@ -26,7 +26,7 @@ from tunesmith_trainer.encoder_model import (
     reading_of,
 )
 from tunesmith_trainer.model import load_pretrained
-from tunesmith_trainer.parity import divergence
+from tunesmith_trainer.parity import divergence, parity_of
 from tunesmith_trainer.prepared import Prepared
 from tunesmith_trainer.recipe import Batch, Measured
 from tunesmith_trainer.stages import Run
@@ -200,12 +200,10 @@ class EncoderRecipe:
             for wanted, mine in zip(outputs, own, strict=True)
         ]
         same = [wanted.argmax(-1).reshape(-1) == mine.argmax(-1).reshape(-1) for wanted, mine in pairs]
-        return Parity(
-            max_logit_difference=max(float(np.abs(wanted - mine).max()) for wanted, mine in pairs),
-            greedy_agreement=float(np.concatenate(same).mean()),
-            kl_divergence=max(
-                0.0, float(np.mean(np.concatenate([divergence(wanted, mine).reshape(-1) for wanted, mine in pairs])))
-            ),
+        return parity_of(
+            [float(np.abs(wanted - mine).max()) for wanted, mine in pairs],
+            float(np.concatenate(same).mean()),
+            [divergence(wanted, mine).reshape(-1) for wanted, mine in pairs],
         )
 
 

@@ -72,7 +72,11 @@ _NO_TOKEN = 2**31 - 1
 
 
 def compare(model: Comparable, reference: Reference) -> Parity:
-    """The differences of a model to a reference."""
+    """The differences of a model to a reference.
+
+    Raises:
+        GateFailedError: its logits are not numbers.
+    """
     differences, divergences = [], []
     for ids, wanted in zip(reference.sequences, reference.logits, strict=True):
         found = model.logits(ids)
@@ -85,11 +89,22 @@ def compare(model: Comparable, reference: Reference) -> Parity:
         for mine, theirs in zip(answers, reference.answers, strict=True)
         for a, b in zip(mine, theirs, strict=True)
     ]
-    return Parity(
-        max_logit_difference=max(differences),
-        greedy_agreement=sum(same) / len(same),
-        kl_divergence=max(0.0, float(np.mean(np.concatenate(divergences)))),
-    )
+    return parity_of(differences, sum(same) / len(same), divergences)
+
+
+def parity_of(differences: Sequence[float], agreement: float, divergences: Sequence[npt.NDArray[np.float64]]) -> Parity:
+    """What some comparisons say together; a divergence may be a little below 0 by rounding.
+
+    Raises:
+        GateFailedError: one of them is not a number, which Python's own `max` may pass over.
+    """
+    difference, nats = float(np.max(differences)), float(np.maximum(0.0, np.mean(np.concatenate(divergences))))
+    if not np.isfinite([difference, nats]).all():
+        raise GateFailedError(
+            f"export parity: max_logit_difference is {difference} and kl_divergence is {nats}: not every output of the"
+            " exported model is a number; nothing is published"
+        )
+    return Parity(max_logit_difference=difference, greedy_agreement=agreement, kl_divergence=nats)
 
 
 def divergence(wanted: Floats, found: Floats) -> npt.NDArray[np.float64]:

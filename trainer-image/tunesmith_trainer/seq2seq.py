@@ -16,7 +16,7 @@ from tunesmith_trainer.encoded import read_encoded
 from tunesmith_trainer.evaluate import Evaluator
 from tunesmith_trainer.instructions import TASK_FILE, Instruction
 from tunesmith_trainer.model_folder import write_tokenizer
-from tunesmith_trainer.parity import divergence
+from tunesmith_trainer.parity import divergence, parity_of
 from tunesmith_trainer.prepared import Prepared
 from tunesmith_trainer.recipe import Batch, Measured
 from tunesmith_trainer.scoring import judge_of
@@ -128,15 +128,12 @@ class Seq2SeqRecipe:
         pairs = list(zip(reference.rows, reference.states, reference.logits, strict=True))
         found = [(view.states(row), view.logits(row)) for row in reference.rows]
         gaps = [
-            max(float(np.abs(states - mine[0]).max()), float(np.abs(logits - mine[1]).max()))
+            float(np.abs(wanted - own).max())
             for (_, states, logits), mine in zip(pairs, found, strict=True)
+            for wanted, own in ((states, mine[0]), (logits, mine[1]))
         ]
         nats = [divergence(logits, mine[1]) for (_, _, logits), mine in zip(pairs, found, strict=True)]
-        return Parity(
-            max_logit_difference=max(gaps),
-            greedy_agreement=_agreement(reference.answers, self._targets(view, reference.rows)),
-            kl_divergence=max(0.0, float(np.mean(np.concatenate(nats)))),
-        )
+        return parity_of(gaps, _agreement(reference.answers, self._targets(view, reference.rows)), nats)
 
 
 def _agreement(wanted: Sequence[list[int]], found: Sequence[list[int]]) -> float:
