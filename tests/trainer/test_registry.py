@@ -1,11 +1,14 @@
 """Registries against a real one (distribution), open and with a login: artifacts, images, digests, cut lines."""
 
 import base64
+import contextlib
 import hashlib
+import http.server
 import io
 import json
 import os
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,6 +295,75 @@ def test_a_missing_or_wrong_login_is_refused(locked: Place, output: Any, folder:
     assert "a-wrong-word" not in str(caught.value)
     with pytest.raises(BadConfigError, match=r"has no login for .*; it has: ghcr.io"):
         locked.repository("team/bot:v1", **logins("ghcr.io")[1])
+
+
+class Referring(http.server.BaseHTTPRequestHandler):
+    """A registry that refers to another address, and that address; notes each login."""
+
+    def answer(self):
+        """Ask for a login at the root, and for a token at the rest; refer to the other host."""
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        login = self.headers.get("Authorization", "")
+        self.server.seen.append((self.command, login.partition(" ")[0]))
+        host, referring = self.headers["Host"], self.server.refers_to
+        status, headers, body = {"HEAD": 404, "POST": 202}.get(self.command, 201), {}, b""
+        if self.path.startswith("/token"):
+            status, body = 200, b'{"token": "abc"}'
+        elif referring and not login:
+            status, way = 401, self.server.way.format(host=host)
+            headers = {"Www-Authenticate": way}
+        elif referring and "moved" in self.path:
+            status, headers = 307, {"Location": f"http://{referring}/moved"}
+        elif self.command == "POST":
+            headers = {"Location": f"http://{referring}/upload?state=x"}
+        elif not referring and self.server.way.startswith("Bearer"):
+            status = 403 if "moved" in self.path else 401
+            headers = {"Www-Authenticate": f'Bearer realm="http://{host}/token",service="x"'}
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 - the library's names
+
+    def log_message(self, *_):
+        """Keep quiet."""
+
+
+@contextlib.contextmanager
+def referring(refers_to: str, way: str) -> Iterator[Any]:
+    """A server that refers to another one, or is that one."""
+    httpd: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Referring)
+    httpd.refers_to, httpd.way, httpd.seen = refers_to, way, []
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    yield httpd
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.mark.parametrize(
+    ("way", "refused"), [('Basic realm="x"', False), ('Bearer realm="http://{host}/token",service="x"', True)]
+)
+def test_a_login_stays_with_its_registry(output: Any, folder: Path, way: str, *, refused: bool) -> None:
+    """An upload that is sent to another host gets neither login nor token there, even when that host asks for one."""
+    with referring("", way) as store, referring(f"127.0.0.1:{store.server_address[1]}", way) as registry:
+        config = output(f"127.0.0.1:{registry.server_address[1]}", "team/bot:v1", username="team", password=WORD)
+        with pytest.raises(OutputNotWritableError, match="denied") if refused else contextlib.nullcontext():
+            publish_output(config, folder)
+        assert ("POST", way.partition(" ")[0]) in registry.seen
+        assert set(store.seen) == {("PUT", "")}
+
+
+def test_a_host_that_a_blob_is_redirected_to_cannot_ask_for_the_login() -> None:
+    """Its challenge names a token service of its own, which would get the name and the password."""
+    way = 'Bearer realm="http://{host}/token",service="x"'
+    with referring("", way) as store, referring(f"127.0.0.1:{store.server_address[1]}", way) as registry:
+        place = Place(f"127.0.0.1:{registry.server_address[1]}")
+        repository = place.repository("team/bot", username="team", password=WORD)
+        with pytest.raises(InputNotFoundError, match="access is denied"):
+            repository.request("GET", repository.url("blobs/moved"))
+        assert set(store.seen) == {("GET", "")}
 
 
 def test_a_registry_that_is_down_is_an_outage() -> None:

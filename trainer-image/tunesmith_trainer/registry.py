@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from oras.auth import BasicAuth
@@ -28,16 +28,25 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 DEFAULT_TAG = "latest"
 #: Seconds to connect, and seconds without a byte.
 _TIMEOUT = (10, 60)
+_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = re.compile(r"^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$")
 
 
 class _Session(requests.Session):
-    """A session whose requests end."""
+    """A session whose requests end, and in which no other host than the one that was asked calls for a login."""
 
-    def request(self, *arguments: Any, **options: Any) -> requests.Response:
+    def request(self, method: Any, url: Any, *arguments: Any, **options: Any) -> requests.Response:
         """A request with the time limits."""
         options.setdefault("timeout", _TIMEOUT)
-        return super().request(*arguments, **options)
+        answer = super().request(method, url, *arguments, **options)
+        if _origin(answer.url) != _origin(url):  # redirected, as blobs are to a store
+            answer.headers.pop("Www-Authenticate", None)
+        return answer
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 class _Client(Registry):  # type: ignore[misc] # the library has no types
@@ -46,6 +55,11 @@ class _Client(Registry):  # type: ignore[misc] # the library has no types
     def do_request(self, *arguments: Any, **options: Any) -> requests.Response:
         """One request, with one more if the registry asks for credentials."""
         answer: requests.Response = Registry.do_request.__wrapped__(self, *arguments, **options)
+        return answer
+
+    def request_openly(self, url: str, method: str, **options: Any) -> requests.Response:
+        """One request without any login or token."""
+        answer: requests.Response = self.session.request(method, url, verify=self._tls_verify, **options)
         return answer
 
 
@@ -93,16 +107,15 @@ class Repository:
     def request(self, method: str, url: str, **options: Any) -> requests.Response:
         """One answer of the registry, whatever its status below 500.
 
+        A host that it refers to, as for an upload, gets neither login nor token: what they may do there its address
+        says already.
+
         Raises:
             TransientError: for what may pass.
             StageError: of the class `refusal`, when access is denied.
         """
-        options["headers"] = {**self._login(), **options.get("headers", {})}
         try:
-            answer = self.client.do_request(url, method, **options)
-            if answer.status_code == 401 and getattr(self.client.auth, "token", None):
-                self.client.auth.token = None  # it was for another scope, or has expired
-                answer = self.client.do_request(url, method, **options)
+            answer = self._ask(method, url, options)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             if isinstance(error, requests.exceptions.SSLError):
                 raise self.refusal(f"{self.name}: {reason_of(error)}") from None
@@ -113,8 +126,18 @@ class Repository:
             raise self.refusal(f"{self.name}: access is denied (answers {answer.status_code}); check secretRef")
         if answer.status_code in {408, 429} or answer.status_code >= 500:
             raise TransientError(f"answers {answer.status_code}")
-        response: requests.Response = answer
-        return response
+        return answer
+
+    def _ask(self, method: str, url: str, options: dict[str, Any]) -> requests.Response:
+        if _origin(url) != _origin(self.url("")):
+            opened: requests.Response = self.client.request_openly(url, method, **options)
+            return opened
+        options["headers"] = {**self._login(), **options.get("headers", {})}
+        answer: requests.Response = self.client.do_request(url, method, **options)
+        if answer.status_code == 401 and getattr(self.client.auth, "token", None):
+            self.client.auth.token = None  # it was for another scope, or has expired
+            answer = self.client.do_request(url, method, **options)
+        return answer
 
     def call(self, what: str, attempt: Callable[[], Any]) -> Any:
         """The value of some requests that are tried again."""
