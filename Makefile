@@ -22,7 +22,7 @@ venv: $(VENV)/.complete ## Make the virtual environment with every part and tool
 $(VENV)/.complete: pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/uv || { python3 -m venv $(VENV) && $(VENV)/bin/pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
 	@echo "Installing the Python packages (about 6 GB with torch; a minute on a fast line) ..."
-	@$(VENV)/bin/uv pip install -q -p $(VENV) -c constraints.txt -e '.[dev]'
+	@$(VENV)/bin/uv pip install -q --compile-bytecode -p $(VENV) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 lint: venv ## Style, types, import rules, generated files
