@@ -22,6 +22,8 @@ _CONFIG = "spec.technique.peft.config"
 #: way without a word, QLoRA is refused by transformers, the others were not tried.
 _STAGE_3 = frozenset({"LoRA", "rsLoRA", "LoRA+", "DoRA", "Full", "Full, last layers"})
 _LORA_TYPES = frozenset({TechniqueType.LORA, TechniqueType.QLORA, TechniqueType.DORA})
+#: Initialisations that split the base model's weights in two, and so change them too.
+_SPLITS = frozenset({LoraInit.PISSA, LoraInit.OLORA})
 
 
 def refusals(spec: FineTuneJobSpec, kind: ModelKind | None = None, shapes: Shapes | None = None) -> list[str]:
@@ -86,7 +88,7 @@ def _initialisation(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     field = "spec.technique.lora.init"
     if lora.init is LoraInit.LOFTQ:
         yield f"{field}: LoftQ runs on CUDA only (PEFT has no other code for it), which is not built; use Default"
-    if asked.type is TechniqueType.QLORA and lora.init in {LoraInit.PISSA, LoraInit.OLORA}:
+    if asked.type is TechniqueType.QLORA and lora.init in _SPLITS:
         yield f"{field}: {lora.init} splits full-precision weights, which QLoRA has not; use Default or Gaussian"
 
 
@@ -119,9 +121,12 @@ def _distribution(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     if spec.distribution.strategy is Strategy.DEEPSPEED and not row.distributes:
         why = "reads whole weights and gradients, which DeepSpeed shards"
         yield f"spec.distribution.strategy: {row.name} {why}; use DDP or None"
-    elif spec.distribution.zero_stage == 3 and row.name not in _STAGE_3:
-        why = "does not train, or was not tried, in parts"
-        yield f"spec.distribution.zeroStage: {row.name} {why}; use zeroStage 2, LoRA or Full"
+    elif spec.distribution.zero_stage == 3:
+        lora, why = spec.technique.lora or LoraSpec(), "does not train, or was not tried, in parts"
+        if row.name not in _STAGE_3:
+            yield f"spec.distribution.zeroStage: {row.name} {why}; use zeroStage 2, LoRA or Full"
+        elif lora.init in _SPLITS:
+            yield f"spec.distribution.zeroStage: {lora.init} {why}; use zeroStage 2, or lora.init Default"
 
 
 def _early_stopping(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
