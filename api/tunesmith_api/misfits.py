@@ -15,7 +15,7 @@ from tunesmith_api.enums import (
 )
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec, TechniqueSpec
 from tunesmith_api.parameters import Linear, Shapes
-from tunesmith_api.techniques import Option, Technique, options_of, technique_of
+from tunesmith_api.techniques import Option, Technique, options_of, rank_schedule, technique_of
 
 _CONFIG = "spec.technique.peft.config"
 #: Techniques that train the same under ZeRO stage 3 as in one process (run on two). PiSSA was tried and went another
@@ -147,9 +147,11 @@ def _adalora(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     options = options_of(spec.technique)
     if options["target_r"] >= options["init_r"]:
         yield f"{_CONFIG}.target_r: {options['target_r']} is not below init_r {options['init_r']}, so no rank would go"
-    steps = spec.training.max_steps
-    if steps is not None and options.get("tinit", 0) + options.get("tfinal", 1) >= steps:
-        yield f"{_CONFIG}.tinit: tinit and tfinal leave none of the {steps} steps to shrink the rank in; lower them"
+    if spec.training.max_steps is not None:
+        try:
+            rank_schedule(options, spec.training.max_steps)
+        except ValueError as error:
+            yield f"{_CONFIG}.tinit: {error}"
 
 
 def _context(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:

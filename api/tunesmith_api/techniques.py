@@ -388,6 +388,21 @@ def options_of(asked: TechniqueSpec) -> dict[str, Any]:
     return {"r": (asked.lora or LoraSpec()).rank}
 
 
+def rank_schedule(options: Options, steps: int) -> tuple[int, int]:
+    """AdaLoRA's steps before its ranks shrink, and those at the final ranks (Zhang et al. 2023, section 3.3).
+
+    Raises:
+        ValueError: they leave no step between them.
+    """
+    first, last = options.get("tinit", steps // 10), options.get("tfinal", max(1, 3 * steps // 10))
+    if first + last >= steps:
+        raise ValueError(
+            f"tinit {first} and tfinal {last} leave none of the {steps} steps to shrink the rank in; lower them or"
+            " train longer"
+        )
+    return first, last
+
+
 def virtual_tokens(asked: TechniqueSpec) -> int:
     """Tokens that a technique puts before every row, and that count towards the model's context.
 

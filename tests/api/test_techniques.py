@@ -118,6 +118,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "spec.training.earlyStopping: was not tried with strategy Auto and several processes",
     ),
     (peft("AdaLoRA", tinit=5, tfinal=5), {"training": {"maxSteps": 10}}, "none of the 10 steps"),
+    (peft("AdaLoRA", tinit=5), {"training": {"maxSteps": 7}}, "tinit 5 and tfinal 2 leave none of the 7 steps"),
+    (peft("AdaLoRA", tfinal=9), {"training": {"maxSteps": 10}}, "tinit 1 and tfinal 9 leave none of the 10 steps"),
     (peft("HRA", r=3), {}, "config.r: 3 is odd"),
     (peft("PrefixTuning"), {}, "spec.export.format: Prefix tuning does not merge"),
     (peft("PromptTuning"), {}, "set export.format to Adapter"),
@@ -144,6 +146,11 @@ def test_what_cannot_work_is_refused_with_the_reason(
     (found,) = refusals(job(technique, **fields))
     assert found.startswith("spec.")
     assert words in found
+
+
+def test_a_schedule_that_leaves_a_step_is_taken() -> None:
+    """One step between the first and the last ones is enough to shrink in."""
+    assert refusals(job(peft("AdaLoRA", tinit=4), training={"maxSteps": 7})) == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tunesmith_api.enums import LoraInit, PeftMethod, TechniqueType
 from tunesmith_api.families import HEADS, family_of, is_feedforward
 from tunesmith_api.finetunejob import LoraSpec, TechniqueSpec
 from tunesmith_api.parameters import Linear, Shapes
-from tunesmith_api.techniques import options_of
+from tunesmith_api.techniques import options_of, rank_schedule
 from tunesmith_trainer.errors import BadConfigError
 
 #: PEFT's names of the initialisations.
@@ -147,15 +147,12 @@ def _lora_options(asked: TechniqueSpec) -> dict[str, Any]:
 
 
 def _schedule(options: dict[str, Any], steps: int) -> dict[str, Any]:
-    """AdaLoRA's options with the steps at which the rank shrinks: Zhang et al. 2023, section 3.3."""
-    start = options.get("tinit", steps // 10)
-    end = options.get("tfinal", max(1, 3 * steps // 10))
-    if start + end >= steps:
-        raise BadConfigError(
-            f"spec.technique.peft.config: AdaLoRA's tinit {start} and tfinal {end} leave none of the {steps} steps to"
-            " shrink the rank in; lower them or train longer"
-        )
-    return {**options, "tinit": start, "tfinal": end, "total_step": steps}
+    """AdaLoRA's options with the steps at which the rank shrinks."""
+    try:
+        first, last = rank_schedule(options, steps)
+    except ValueError as error:
+        raise BadConfigError(f"spec.technique.peft.config.tinit: {error}") from error
+    return {**options, "tinit": first, "tfinal": last, "total_step": steps}
 
 
 def _start_from_words(model: Any) -> None:
