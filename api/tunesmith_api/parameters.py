@@ -134,7 +134,8 @@ def prefix(options: Options, shapes: Shapes) -> int:
     tokens, each = int(options["num_virtual_tokens"]), 2 * shapes.layers * shapes.key_value_width
     if not options["prefix_projection"]:
         return tokens * each
-    width, inner = shapes.key_value_width, int(options.get("encoder_hidden_size") or shapes.hidden_size)
+    width = shapes.key_value_width
+    inner = int(options.get("encoder_hidden_size") or width)
     return tokens * width + (width + 1) * inner + (inner + 1) * each
 
 

@@ -82,7 +82,12 @@ def _share(what: str) -> Option:
 
 
 _VIRTUAL_TOKENS = Option(20, "Virtual tokens; they count towards the model's context.", 1, 1024)
-_INNER_WIDTH = Option(None, "Width of the network; the model's width when absent.", 1, 65536)
+
+
+def _inner_width(default: str) -> Option:
+    return Option(None, f"Width of the network; the {default} when absent.", 1, 65536)
+
+
 _MODULE_DROPOUT = _share("Share of the adapted layers that a training step leaves out.")
 _RANK_DROPOUT = _share("Share of the ranks that a training step leaves out.")
 _ALPHA = Option(8, "Scale of the update, divided by the rank.", 1, 4096)
@@ -275,12 +280,12 @@ _PEFT_FAMILY = {
         learning_rate=5e-3,
         source=f"{_BENCHMARK}, with a prefix that starts as keys and values of real tokens",
         paper="Li and Liang 2021",
-        formula="tokens x 2 x layers x key width, in all",
+        formula="tokens x 2 x layers x key width, in all; with a network tokens x key width + its two linear layers",
         count=parameters.prefix,
         options={
             "num_virtual_tokens": _VIRTUAL_TOKENS,
             "prefix_projection": Option(default=False, what="Make the prefix by a network of two layers."),
-            "encoder_hidden_size": _INNER_WIDTH,
+            "encoder_hidden_size": _inner_width("keys' width"),
         },
         merges=False,
         kinds=CAUSAL_ONLY,
@@ -318,7 +323,7 @@ _PEFT_FAMILY = {
         count=parameters.p_tuning,
         options={
             "num_virtual_tokens": _VIRTUAL_TOKENS,
-            "encoder_hidden_size": _INNER_WIDTH,
+            "encoder_hidden_size": _inner_width("model's width"),
             "encoder_dropout": _share("Dropout in the network."),
         },
         merges=False,

@@ -181,6 +181,18 @@ def test_a_run_too_short_for_adalora_is_refused():
         adapt(load_base(MODEL), Adaptation(spec_of("AdaLoRA"), total_steps=1))
 
 
+@pytest.mark.parametrize("options", [{}, {"encoder_hidden_size": 48}])
+def test_a_network_that_makes_a_prefix_is_as_wide_as_the_keys(options):
+    """With grouped heads keys are narrower than the model, and the network follows them unless the job says."""
+    config = {"prefix_projection": True, **options}
+    asked = TechniqueSpec.model_validate({"type": "PEFT", "peft": {"method": "PrefixTuning", "config": config}})
+    base, task = make_tiny("llama")
+    shapes = shapes_of(base)
+    assert shapes.key_value_width < shapes.hidden_size
+    counted, _ = count_parameters(adapt(base, Adaptation(asked, task=task)))
+    assert counted == trained_parameters(asked, shapes)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_is_adapted_where_it_should_be(family):
     """On every family each technique that fits trains the documented weights, and a new head in full."""
