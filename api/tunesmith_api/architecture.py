@@ -33,6 +33,10 @@ class Architecture(Model):
     """Width of a head; the hidden size over the heads unless said otherwise."""
     fused_projections: bool = True
     """Whether queries, keys and values (and gate and up) are one module each, as in Phi-3."""
+    gated_feed_forward: bool = True
+    """Whether a decoder's feed-forward layer, or an encoder-decoder's, has a gate beside the projection upwards."""
+    biases: bool = False
+    """Whether linear layers and norms have biases, as those of encoders and of Marian."""
     attention_dropout: bool = False
     """Whether training drops out some of the attention's weights, whose whole matrix a CPU then keeps."""
     stored_in_bf16: bool = False

@@ -28,7 +28,7 @@ class Shapes:
 
     Attributes:
         linears: every adapted linear layer, each layer of the model by itself.
-        layers: number of decoder (or encoder) layers.
+        layers: layers of the stack that is trained last: the decoder's where there is one.
         hidden_size: width of the residual stream.
         key_value_width: width of the keys of one layer: key and value heads x head width.
         norm_weights: weights of all norms.

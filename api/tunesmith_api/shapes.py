@@ -10,6 +10,10 @@ from tunesmith_api.tasks import model_kind
 
 #: Families whose projections of queries, keys and values, and of gate and up, are one module each.
 _FUSED = frozenset({"phi3"})
+#: Decoders whose feed-forward layer has no gate.
+_UNGATED = frozenset({"phi", "nemotron"})
+#: T5's relative positions, in each of both stacks: a weight per head and distance, of which there are 32 kinds.
+_DISTANCES = 32
 #: How BERT's family, Llama's and Marian's, and T5 name the share of the attention's weights that training drops out.
 _DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "dropout_rate")
 
@@ -64,7 +68,8 @@ def linears(model: Architecture) -> tuple[Linear, ...]:
     )
 
 
-_FEED_FORWARD = frozenset({"gate_up_proj", "gate_proj", "up_proj", "down_proj", "intermediate", "output", "wi", "wo"})
+_FEED_FORWARD = frozenset({"gate_up_proj", "gate_proj", "up_proj", "down_proj", "intermediate", "output"})
+_FEED_FORWARD |= {"wi", "wi_0", "wi_1", "wo"}
 
 
 def _modules(model: Architecture) -> list[tuple[str, tuple[int, int], int]]:
@@ -83,8 +88,10 @@ def _modules(model: Architecture) -> list[tuple[str, tuple[int, int], int]]:
             ("k_proj", (hidden, key), count),
             ("v_proj", (hidden, key), count),
             ("o_proj", (query, hidden), count),
-            ("gate_proj", (hidden, wide), count),
-            ("up_proj", (hidden, wide), count),
+            *(
+                (name, (hidden, wide), count)
+                for name in (("gate_proj", "up_proj") if model.gated_feed_forward else ("up_proj",))
+            ),
             ("down_proj", (wide, hidden), count),
         ]
     if model.kind is ModelKind.ENCODER:
@@ -95,7 +102,7 @@ def _modules(model: Architecture) -> list[tuple[str, tuple[int, int], int]]:
     return [
         *attention,
         ("o", (query, hidden), attentions),
-        ("wi", (hidden, wide), every),
+        *((name, (hidden, wide), every) for name in (("wi_0", "wi_1") if model.gated_feed_forward else ("wi",))),
         ("wo", (wide, hidden), every),
     ]
 
@@ -120,16 +127,64 @@ def widest_rank(model: Architecture) -> int:
     return min(min(widths) for widths in linear_widths(model).values())
 
 
+def norm_weights(model: Architecture) -> int:
+    """Weights of all norms: two a layer, three where a decoder reads an encoder, and those before or behind a stack.
+
+    Layer norms have a bias beside the scale. T5 has a norm behind each stack, Marian none.
+    """
+    stacks = 2 if model.num_decoder_layers else 1
+    ends = 0 if _is_marian(model) else stacks
+    return (2 * layers(model) + model.num_decoder_layers + ends) * model.hidden_size * (2 if _biased(model) else 1)
+
+
+def last_stack(model: Architecture) -> int:
+    """Layers of the stack that is trained last: of an encoder-decoder the decoder's."""
+    return model.num_decoder_layers or model.num_hidden_layers
+
+
+def layer_weights(model: Architecture) -> int:
+    """Weights of one layer of the stack that is trained last."""
+    behind_encoder = model.kind is ModelKind.SEQ2SEQ
+    norms = (3 if behind_encoder else 2) * model.hidden_size * (2 if _biased(model) else 1)
+    return norms + sum(
+        (module.inputs + _biased(model)) * module.outputs * (2 if behind_encoder and not module.feed_forward else 1)
+        for module in linears(model)
+    )
+
+
+def tail_weights(model: Architecture) -> int:
+    """Weights behind the last layer: the norm and the language head, or the dense layer of an encoder of texts.
+
+    A layer for the labels of a task comes on top. Encoders that tag tokens or find answers have that one alone.
+    """
+    if model.kind is ModelKind.ENCODER:
+        return (model.hidden_size + 1) * model.hidden_size
+    return (model.vocab_size + (not _is_marian(model))) * model.hidden_size
+
+
 def count_weights(model: Architecture) -> int:
-    """Weights in all: embeddings (once where tied), positions of an encoder, linear layers with biases, norms."""
+    """Weights in all: embeddings (once where tied), positions, linear layers with biases, norms, an encoder's tail."""
     hidden, modules = model.hidden_size, linears(model)
     embeddings = model.vocab_size * hidden * (1 if model.tie_word_embeddings else 2)
-    norms = (2 * layers(model) + model.num_decoder_layers + 1 + bool(model.num_decoder_layers)) * hidden
-    total = embeddings + sum(module.weights for module in modules) + norms
+    total = embeddings + sum(module.weights for module in modules) + norm_weights(model)
+    if _biased(model):
+        total += sum(module.outputs * module.count for module in modules)
     if model.kind is ModelKind.ENCODER:
-        biases = sum(module.outputs * module.count for module in modules)
-        total += biases + norms + (model.max_position_embeddings + 2 + hidden + 1) * hidden
+        token_types = 2
+        return total + (model.max_position_embeddings + token_types) * hidden + tail_weights(model)
+    if model.kind is ModelKind.SEQ2SEQ:
+        total += 2 * (
+            model.max_position_embeddings * hidden if _biased(model) else _DISTANCES * model.num_attention_heads
+        )
     return total
+
+
+def _biased(model: Architecture) -> bool:
+    return model.biases or model.kind is ModelKind.ENCODER
+
+
+def _is_marian(model: Architecture) -> bool:
+    return model.biases and model.kind is ModelKind.SEQ2SEQ
 
 
 #: Names of one number in the configurations of the families.
@@ -162,10 +217,19 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
         num_decoder_layers=decoders if kind is ModelKind.SEQ2SEQ else 0,
         tie_word_embeddings=kind is not ModelKind.CAUSAL or bool(config.get("tie_word_embeddings")),
         fused_projections=config.get("model_type") in _FUSED,
+        gated_feed_forward=_is_gated(config, kind),
+        biases=kind is ModelKind.ENCODER or config.get("model_type") == "marian",
         attention_dropout=any(config.get(name) for name in _DROPOUTS),
         stored_in_bf16=(config.get("dtype") or config.get("torch_dtype")) == "bfloat16",
     )
     return model.model_copy(update={"parameters": count_weights(model)})
+
+
+def _is_gated(config: Mapping[str, Any], kind: ModelKind) -> bool:
+    """Of decoders by their type; T5 says it of itself, and without a word it is the first one, without a gate."""
+    if kind is ModelKind.SEQ2SEQ:
+        return str(config.get("feed_forward_proj", "")).startswith("gated") or bool(config.get("is_gated_act"))
+    return config.get("model_type") not in _UNGATED
 
 
 def _first(config: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> int:

@@ -1,5 +1,7 @@
 """Tests of the linear layers and weight counts that follow from a configuration."""
 
+from typing import Any
+
 import pytest
 
 from tunesmith_api.catalog import find_preset
@@ -41,11 +43,22 @@ def test_weights_of_a_grouped_decoder() -> None:
 
 
 def test_an_encoder_decoder_has_both_stacks() -> None:
-    """A decoder layer has two attentions and three norms, an encoder layer one and two; embeddings are shared."""
+    """A decoder layer has two attentions and three norms, an encoder layer one and two; embeddings are shared.
+
+    Each stack weighs 32 distances for each of the four heads.
+    """
     model = architecture_of({**T5, **SPECIAL, "d_kv": 16})
     attentions, norms = 3 * 2 * 4 * 64 * 64, (2 * 2 + 3 * 2 + 2) * 64
     assert model.kind is ModelKind.SEQ2SEQ
-    assert model.parameters == 1000 * 64 + attentions + 4 * 2 * 64 * 128 + norms
+    assert model.parameters == 1000 * 64 + attentions + 4 * 2 * 64 * 128 + norms + 2 * 32 * 4
+
+
+@pytest.mark.parametrize("said", [{"feed_forward_proj": "gated-gelu"}, {"is_gated_act": True}])
+def test_a_gate_is_one_more_projection(said: dict[str, Any]) -> None:
+    """T5's second version and mT5 have two of the feed-forward layer's width beside the one back."""
+    plain, gated = (architecture_of({**T5, **SPECIAL, **more}) for more in ({}, said))
+    assert gated.parameters - plain.parameters == 4 * 64 * 128
+    assert {"wi_0", "wi_1", "wo"} <= set(linear_widths(gated))
 
 
 def test_a_configuration_without_a_width_is_refused() -> None:

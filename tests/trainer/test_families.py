@@ -1,5 +1,7 @@
 """Every architecture that the trainer accepts has a row in the table of families, and the row fits its layers."""
 
+from collections import Counter
+
 import pytest
 import torch
 import transformers
@@ -8,8 +10,10 @@ from torch import nn
 from tunesmith_api.enums import PeftMethod, TechniqueType
 from tunesmith_api.families import FAMILIES
 from tunesmith_api.finetunejob import FullSpec, PeftSpec, TechniqueSpec
+from tunesmith_api.planner import shapes_of as planned_shapes
+from tunesmith_api.shapes import architecture_of
 from tunesmith_api.tasks import ENCODER_TYPES
-from tunesmith_trainer.adapters import Adaptation, adapt, norm_names
+from tunesmith_trainer.adapters import Adaptation, adapt, norm_names, shapes_of
 from tunesmith_trainer.model_files import EXPORTABLE, SEQ2SEQ
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
@@ -62,6 +66,39 @@ def test_the_table_has_a_row_for_each_accepted_type_and_no_other():
     """A row that no job can reach promises what is refused."""
     types = {getattr(transformers, name).config_class.model_type for name in EXPORTABLE | SEQ2SEQ}
     assert set(FAMILIES) == types | ENCODER_TYPES
+
+
+@pytest.mark.parametrize("name", sorted(SEQ2SEQ | ENCODER_TYPES | {"LlamaForCausalLM", "Phi3ForCausalLM"}))
+def test_the_planner_counts_what_the_trainer_finds(name):
+    """From the configuration alone come the loaded model's layers and weights, but for the layer of the labels."""
+    model = make(name)
+    counted, found = planned_shapes(architecture_of(model.config.to_dict())), shapes_of(model)
+    labels = sum(weight.numel() for part, weight in model.named_parameters() if is_of_labels(part))
+    assert widths(counted) == widths(found)
+    assert counted.tail_weights == found.tail_weights - labels
+    # Two token types are counted; DistilBERT has none, and XLM-RoBERTa may have one.
+    assert 0 <= counted.total - (found.total - labels) <= 2 * WIDTH
+    for part in ("layers", "hidden_size", "key_value_width", "norm_weights", "layer_weights"):
+        assert getattr(counted, part) == getattr(found, part), part
+
+
+@pytest.mark.parametrize("name", [name for name in ACCEPTED if name not in {"GptOssForCausalLM", "Lfm2ForCausalLM"}])
+def test_the_planner_knows_every_linear_layer(name):
+    """A gate is counted where there is one; of the rest of a decoder of another family only a few weights differ."""
+    model = make(name)
+    counted, found = planned_shapes(architecture_of(model.config.to_dict())), shapes_of(model)
+    assert widths(counted) == widths(found)
+    assert counted.total == pytest.approx(found.total, rel=0.02)
+
+
+def widths(shapes):
+    """How many linear layers there are of each shape."""
+    return Counter((layer.inputs, layer.outputs, layer.feedforward) for layer in shapes.linears)
+
+
+def is_of_labels(name):
+    """Whether a weight belongs to the layer behind which an encoder's labels stand."""
+    return name.startswith(("classifier.out_proj", "classifier.weight", "classifier.bias"))
 
 
 @pytest.mark.parametrize("name", ACCEPTED)

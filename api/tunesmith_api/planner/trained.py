@@ -4,7 +4,7 @@ from tunesmith_api import parameters, techniques
 from tunesmith_api.architecture import Architecture
 from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_api.parameters import Shapes
-from tunesmith_api.shapes import key_width, layers, linear_weights, linears
+from tunesmith_api.shapes import key_width, last_stack, layer_weights, linears, norm_weights, tail_weights
 
 
 def shapes_of(model: Architecture) -> Shapes:
@@ -14,16 +14,15 @@ def shapes_of(model: Architecture) -> Shapes:
         for module in linears(model)
         for _ in range(module.count)
     )
-    count = layers(model)
     return Shapes(
         linears=adapted,
-        layers=count,
+        layers=last_stack(model),
         hidden_size=model.hidden_size,
         key_value_width=key_width(model),
-        norm_weights=(2 * count + 1) * model.hidden_size,
+        norm_weights=norm_weights(model),
         total=model.parameters,
-        layer_weights=linear_weights(model) // count + 2 * model.hidden_size,
-        tail_weights=(model.vocab_size + 1) * model.hidden_size,
+        layer_weights=layer_weights(model),
+        tail_weights=tail_weights(model),
     )
 
 
