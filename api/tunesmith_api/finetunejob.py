@@ -138,7 +138,8 @@ class LoraSpec(Model):
     init: LoraInit = LoraInit.DEFAULT
     """How the adapter's matrices start."""
     target_modules: Annotated[list[Identifier], Field(min_length=1, max_length=32)] | None = None
-    """Modules to adapt; all linear layers of the decoder unless said otherwise."""
+    """Modules to adapt, by the last part of their names; all linear layers of the model's layers unless said
+    otherwise."""
 
 
 class QuantizationSpec(Model):

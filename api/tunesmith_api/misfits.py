@@ -15,7 +15,7 @@ from tunesmith_api.enums import (
 )
 from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec, TechniqueSpec
 from tunesmith_api.parameters import Linear, Shapes
-from tunesmith_api.techniques import Option, Technique, options_of, rank_schedule, technique_of
+from tunesmith_api.techniques import Option, Technique, adapted, options_of, rank_schedule, technique_of
 
 _CONFIG = "spec.technique.peft.config"
 #: Techniques that train the same under ZeRO stage 3 as in one process (run on two). PiSSA was tried and went another
@@ -178,7 +178,7 @@ _CHECKS: tuple[Callable[[FineTuneJobSpec, Technique], Iterator[str]], ...] = (
 
 def _too_wide(spec: FineTuneJobSpec, shapes: Shapes) -> Iterator[str]:
     """Ranks and block sizes that the narrowest adapted layer cannot take."""
-    options, asked = options_of(spec.technique), spec.technique
+    options, asked, shapes = options_of(spec.technique), spec.technique, adapted(spec.technique, shapes)
     narrowest = min(min(layer.inputs, layer.outputs) for layer in shapes.linears)
     method = asked.peft.method if asked.peft else None
     for name in _RANKS.get(method, ()) if method else ():
@@ -211,7 +211,7 @@ _BLOCKS = {PeftMethod.OFT: "oft_block_size", PeftMethod.BOFT: "boft_block_size"}
 
 
 def _above(field: str, rank: int, width: int) -> str:
-    return f"{field}: {rank} is above the width {width} of the narrowest layer of the model; use at most {width}"
+    return f"{field}: {rank} is above the width {width} of the narrowest adapted layer; use at most {width}"
 
 
 def _uneven(block: int, shapes: Shapes) -> list[Linear]:

@@ -1,7 +1,7 @@
 """How many weights each technique trains: a formula per technique over the shapes of the layers it adapts. Pure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 Options = Mapping[str, Any]
@@ -15,11 +15,13 @@ class Linear:
         inputs: width of what goes in.
         outputs: width of what comes out.
         feedforward: whether it belongs to the feed-forward block rather than to the attention.
+        names: last part of its name, or each that the model may call it by where only the kind of the model is known.
     """
 
     inputs: int
     outputs: int
     feedforward: bool = False
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ class Shapes:
     total: int
     layer_weights: int
     tail_weights: int
+
+
+def narrowed(shapes: Shapes, targets: Collection[str] | None) -> Shapes:
+    """The shapes with the layers of some names only; of every layer where none is asked for.
+
+    A family whose names are not known here keeps every layer: only the loaded model tells what they are called.
+    """
+    found = tuple(layer for layer in shapes.linears if layer.names.intersection(targets or ()))
+    return replace(shapes, linears=found) if found else shapes
 
 
 def lora(options: Options, shapes: Shapes) -> int:

@@ -18,6 +18,26 @@ _DISTANCES = 32
 _DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout", "dropout_rate")
 
 
+#: DistilBERT's, Marian's and Phi-2's names, and BERT's, whose modules end in the same word.
+_OTHER_NAMES = {
+    "query": {"q_lin"},
+    "key": {"k_lin"},
+    "value": {"v_lin"},
+    "dense": {"out_lin"},
+    "intermediate": {"dense", "lin1"},
+    "output": {"dense", "lin2"},
+    "q": {"q_proj"},
+    "k": {"k_proj"},
+    "v": {"v_proj"},
+    "o": {"out_proj"},
+    "wi": {"fc1"},
+    "wo": {"fc2"},
+    "o_proj": {"dense"},
+    "up_proj": {"fc1"},
+    "down_proj": {"fc2"},
+}
+
+
 @dataclass(frozen=True)
 class Linear:
     """One kind of linear module.
@@ -34,6 +54,11 @@ class Linear:
     outputs: int
     count: int
     feed_forward: bool = False
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Last parts of what the families of the model's kind call it; by these a job names what to adapt."""
+        return frozenset({self.name, *_OTHER_NAMES.get(self.name, ())})
 
     @property
     def weights(self) -> int:

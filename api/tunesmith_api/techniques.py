@@ -420,9 +420,14 @@ def virtual_tokens(asked: TechniqueSpec) -> int:
     return int(said) if isinstance(said, int | float) else 0
 
 
+def adapted(asked: TechniqueSpec, shapes: Shapes) -> Shapes:
+    """The shapes with the linear layers that the technique adapts: all, or those that the job names."""
+    return parameters.narrowed(shapes, asked.lora.target_modules if asked.lora else None)
+
+
 def trained_parameters(asked: TechniqueSpec, shapes: Shapes) -> int:
     """The weights that a technique trains, without a task's own head."""
-    return technique_of(asked).count(options_of(asked), shapes)
+    return technique_of(asked).count(options_of(asked), adapted(asked, shapes))
 
 
 def with_learning_rate(spec: FineTuneJobSpec) -> FineTuneJobSpec:

@@ -11,6 +11,7 @@ from tunesmith_api.misfits import refusals
 from tunesmith_api.parameters import factors
 from tunesmith_api.planner import shapes_of
 from tunesmith_api.resolve import resolve
+from tunesmith_api.shapes import architecture_of
 from tunesmith_api.techniques import TECHNIQUES, options_of, rows, technique_of, trained_parameters
 
 PHI3_MINI = shapes_of(load_catalog()["phi-3-mini-4k-instruct"].architecture)
@@ -166,6 +167,25 @@ def test_what_a_model_cannot_take_is_refused(technique: dict[str, Any], words: s
     """Ranks, blocks and layers are held against the model's own."""
     (found,) = refusals(job(technique), ModelKind.CAUSAL, TINY)
     assert words in found
+
+
+def test_only_the_named_modules_are_counted() -> None:
+    """LoRA on the output projection of each of Phi-3 mini's layers; DoRA adds a magnitude per output."""
+    asked = {"rank": 16, "targetModules": ["o_proj"]}
+    for kind, each in (("LoRA", 0), ("DoRA", 3072)):
+        technique = TechniqueSpec.model_validate({"type": kind, "lora": asked})
+        assert trained_parameters(technique, PHI3_MINI) == 32 * (16 * (3072 + 3072) + each)
+
+
+def test_only_the_named_modules_bound_the_rank() -> None:
+    """Grouped keys are narrow, which does not matter to who adapts something else."""
+    numbers = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "max_position_embeddings": 128}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    shapes = shapes_of(architecture_of({"model_type": "llama", "vocab_size": 320, **numbers, **heads}))
+    (found,) = refusals(job({"type": "LoRA", "lora": {"rank": 48}}), ModelKind.CAUSAL, shapes)
+    assert "lora.rank: 48 is above the width 32" in found
+    narrow = job({"type": "LoRA", "lora": {"rank": 48, "targetModules": ["o_proj", "down_proj"]}})
+    assert refusals(narrow, ModelKind.CAUSAL, shapes) == []
 
 
 def test_virtual_tokens_need_a_causal_model() -> None:

@@ -5,9 +5,15 @@ from pathlib import Path
 
 import pytest
 from peft import AutoPeftModelForCausalLM
+from safetensors.numpy import load_file
 
 from tunesmith_api import Stage
-from tunesmith_api.reports import ExportReport
+from tunesmith_api.catalog import find_preset
+from tunesmith_api.enums import ExportPrecision
+from tunesmith_api.finetunejob import TechniqueSpec
+from tunesmith_api.planner import trained_parameters
+from tunesmith_api.reports import ExportReport, TrainReport
+from tunesmith_trainer.parity import LOGIT_BOUND
 
 pytestmark = [
     pytest.mark.torch,
@@ -16,6 +22,22 @@ pytestmark = [
 ]
 
 MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
+
+
+def test_only_the_named_modules_are_adapted(job, run_here):
+    """LoRA on `o_proj` alone: the adapter has weights there and nowhere else, and as many as the planner says."""
+    lora = {"rank": 4, "alpha": 8, "targetModules": ["o_proj"]}
+    config = job(technique={"lora": lora}, training={"maxSteps": 2}, evaluation={"generation": {"maxSamples": 0}})
+    for stage in (Stage.PREPARE, Stage.TRAIN):
+        ended = run_here(stage, config)
+        assert ended.code == 0, ended.message
+    folder = Path(config["workspace"])
+    names = set(load_file(folder / "adapter" / "adapter_model.safetensors"))
+    assert names
+    assert all(".o_proj.lora_" in name for name in names)
+    report = TrainReport.model_validate_json((folder / "train-report.json").read_text())
+    asked = TechniqueSpec.model_validate({"type": "LoRA", "lora": lora})
+    assert report.trained_parameters == trained_parameters(find_preset("tiny-phi3").architecture, asked)
 
 
 def run_all(run_here, config):
@@ -82,3 +104,16 @@ def test_an_onnx_model_is_not_tuned_further(job, run_here, tmp_path):
     ended = run_here(Stage.PREPARE, config)
     assert ended.code == 64
     assert "set that job's export.format to Safetensors" in ended.message
+
+
+def test_what_is_learnt_on_quantised_weights_is_exported_exactly(job, run_here):
+    """QLoRA trains on 4-bit weights and is merged into the full-precision ones, which the ONNX model equals."""
+    config = job(
+        technique={"type": "QLoRA"},
+        training={"maxSteps": 4},
+        evaluation={"generation": {"maxSamples": 8, "maxNewTokens": 8}},
+    )
+    export = run_all(run_here, config)
+    assert export.artifact.precision is ExportPrecision.EXACT
+    assert export.parity.max_logit_difference <= LOGIT_BOUND
+    assert export.parity.greedy_agreement == 1

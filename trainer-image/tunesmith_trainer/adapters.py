@@ -230,7 +230,13 @@ def shapes_of(model: Any, targets: Sequence[str] = ()) -> Shapes:
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     return Shapes(
         linears=tuple(
-            Linear(parts[name].in_features, parts[name].out_features, is_feedforward(family, name)) for name in names
+            Linear(
+                parts[name].in_features,
+                parts[name].out_features,
+                is_feedforward(family, name),
+                frozenset({name.rpartition(".")[2]}),
+            )
+            for name in names
         ),
         layers=len(layers),
         hidden_size=config.hidden_size,

@@ -90,5 +90,7 @@ def footprint_of(technique: TechniqueSpec) -> Footprint:
 
 def extra_elements(technique: TechniqueSpec, model: Architecture) -> tuple[int, int]:
     """Elements per token and whatever the batch that a technique keeps beyond LoRA, all layers together."""
-    footprint, modules, options = footprint_of(technique), linears(model), options_of(technique)
+    footprint, options = footprint_of(technique), options_of(technique)
+    targets = set(technique.lora.target_modules or ()) if technique.lora else set()
+    modules = tuple(one for one in linears(model) if one.names & targets) or linears(model)
     return footprint.per_token(modules, options), footprint.fixed(modules, options)

@@ -10,7 +10,7 @@ from tunesmith_api.shapes import key_width, last_stack, layer_weights, linears, 
 def shapes_of(model: Architecture) -> Shapes:
     """What the technique table's formulas need of a model."""
     adapted = tuple(
-        parameters.Linear(module.inputs, module.outputs, module.feed_forward)
+        parameters.Linear(module.inputs, module.outputs, module.feed_forward, module.names)
         for module in linears(model)
         for _ in range(module.count)
     )
