@@ -253,3 +253,14 @@ def test_texts_longer_than_the_limit_are_learnt_from_their_beginning(tmp_path, r
     ended = run_here(Stage.PREPARE, config)
     assert ended.code == 0, ended.message
     assert "200 rows cut to 8 tokens, what comes after is not read" in ended.outcome.dataset.warnings[0]
+
+
+@pytest.mark.parametrize("method", ["PrefixTuning", "PromptTuning", "PTuning"])
+def test_virtual_tokens_are_refused_before_anything_is_read(run_here, tmp_path, method):
+    """By URI the model's kind is known in prepare, which says what an encoder does not take and what to use."""
+    technique = {"type": "PEFT", "peft": {"method": method}}
+    config = job(tmp_path, LESSONS["classes"], "tiny-bert", technique, export={"format": "Adapter"})
+    ended = run_here(Stage.PREPARE, config)
+    assert ended.code == ExitCode.BAD_CONFIG
+    assert "needs a causal model and this one is encoder; use LoRA" in ended.message
+    assert not (Path(config["workspace"]) / "data").exists()
