@@ -25,7 +25,7 @@ from tunesmith_api.planner import (
     shapes_of,
 )
 from tunesmith_api.support import unsupported_job_fields
-from tunesmith_api.tasks import foreign_columns, format_problem
+from tunesmith_api.tasks import answer_reasons, foreign_columns, format_problem
 from tunesmith_api.techniques import virtual_tokens, with_learning_rate
 from tunesmith_api.uri import UriError, parse_uri, require_output
 
@@ -218,4 +218,5 @@ def _estimated(
         f"memory: {memory.total / 2**30:.1f} GiB at batch {batch} and {length} tokens, most of it {largest}"
         f" ({parts[largest] / 2**30:.1f} GiB); export {export / 2**30:.1f} GiB"
     )
-    return Resolution(spec, settled.pool, model, numbers, memory, export, (*settled.reasons, sentence))
+    reasons = (*settled.reasons, *answer_reasons(spec.task, numbers.kind), sentence)
+    return Resolution(spec, settled.pool, model, numbers, memory, export, reasons)

@@ -116,3 +116,10 @@ def foreign_columns(columns: Columns, format_: DataFormat) -> list[str]:
 
 def _tasks(format_: DataFormat) -> str:
     return " or ".join(tasks_of(format_))
+
+
+def answer_reasons(task: Task, kind: ModelKind | None) -> tuple[str, ...]:
+    """What the plan says of how a model of a kind answers, where a person could expect something else."""
+    if task is not Task.QUESTION_ANSWERING or kind in {None, ModelKind.ENCODER}:
+        return ()
+    return (f"Task {task}: answers are generated, as the model is {kind}; extractive answers need an encoder.",)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tunesmith_api.enums import Goal, TechniqueType
+from tunesmith_api.catalog import find_preset
+from tunesmith_api.enums import Goal, ModelKind, TechniqueType
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner import trained_parameters
 from tunesmith_api.resolve import UnresolvableError, objections, resolve, sources
@@ -137,6 +138,16 @@ def test_what_cannot_run_is_named(fields: dict[str, Any], problem: str) -> None:
 def test_each_objection_has_its_reason(fields: dict[str, Any], reasons: list[str]) -> None:
     """Programs read the kind of each objection, people its sentence."""
     assert [one.reason for one in objections(spec(**fields))] == reasons
+
+
+@pytest.mark.parametrize("kind", ModelKind)
+def test_how_questions_are_answered_is_told(kind: ModelKind) -> None:
+    """An encoder extracts answers, which needs no word; every other model writes them."""
+    numbers = find_preset("tiny-phi3").architecture.model_copy(update={"kind": kind})
+    asked = spec(task="QuestionAnswering", model={"uri": "hf://team/model"})
+    told = [reason for reason in resolve(asked, architecture=numbers).reasons if "extractive" in reason]
+    assert bool(told) == (kind is not ModelKind.ENCODER)
+    assert all(f"as the model is {kind}" in reason for reason in told)
 
 
 def test_all_problems_are_told_at_once() -> None:

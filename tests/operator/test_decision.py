@@ -90,6 +90,25 @@ def test_a_planned_technique_stays(
     assert facts.job.technique.lora.rank_stabilized
 
 
+@pytest.mark.parametrize(("task", "said"), [("QuestionAnswering", True), ("Chat", False)])
+def test_questions_to_a_causal_model_are_answered_by_writing(
+    job: Callable[..., Body],
+    pool: Callable[..., Pool],
+    node: Callable[..., NodeFacts],
+    images: Images,
+    task: str,
+    said: bool,  # noqa: FBT001 - a value
+) -> None:
+    """The plan of SQuAD's rows on Phi-3 says that nothing is extracted, and which kind of model does that."""
+    body, landscape = job(task=task), Landscape((pool("any"),), (node(),))
+    facts = decide(body, FineTuneJobSpec.model_validate(body["spec"]), landscape, images)
+    assert isinstance(facts, Facts)
+    wanted = (
+        "Task QuestionAnswering: answers are generated, as the model is causal; extractive answers need an encoder."
+    )
+    assert (wanted in plan_status(facts, landscape)["reasons"]) is said
+
+
 def test_a_pool_of_fpgas_says_where_the_training_runs(
     job: Callable[..., Body], pool: Callable[..., Pool], node: Callable[..., NodeFacts], images: Images
 ) -> None:

@@ -18,6 +18,7 @@ from tunesmith_api.planner import (
 )
 from tunesmith_api.quantity import format_bytes
 from tunesmith_api.resolve import planned
+from tunesmith_api.tasks import answer_reasons
 from tunesmith_operator.finetunejob.manifests import Facts
 from tunesmith_operator.finetunejob.mounts import mounts_of
 from tunesmith_operator.finetunejob.offers import offer_of, offers
@@ -157,6 +158,7 @@ def _reasons(facts: Facts, landscape: Landscape) -> list[str]:
         found.append(
             f"Pool {pool.name} ({pool.spec.device_class}): the first that fits, CPU before devices, then by price."
         )
+    found += answer_reasons(spec.task, facts.model.kind if facts.model is not None else None)
     if pool.spec.device_class is PoolClass.FPGA:
         found.append(
             f"Pool {pool.name} has FPGAs, on which PyTorch does not train: the training runs on its nodes' CPUs."
