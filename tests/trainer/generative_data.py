@@ -21,6 +21,13 @@ def classes(draw: random.Random) -> dict[str, Any]:
     return {"text": f"{draw.choice(VERBS)} the {draw.choice(KINDS[kind])} in the {draw.choice(ROOMS)}", "label": kind}
 
 
+def several_classes(draw: random.Random) -> dict[str, Any]:
+    """A wish about neither, one or both of two kinds of devices."""
+    kinds = draw.choice(([], ["light"], ["sound"], ["light", "sound"]))
+    things = " and ".join(draw.choice(KINDS[kind]) for kind in kinds) or "coat"
+    return {"text": f"{draw.choice(VERBS)} the {things} in the {draw.choice(ROOMS)}", "labels": kinds}
+
+
 def entities(draw: random.Random) -> dict[str, Any]:
     """A sentence with a person and a city, as words with tags."""
     words = [draw.choice(VERBS), draw.choice(PEOPLE), "in", draw.choice(CITIES)]
@@ -34,6 +41,14 @@ def questions(draw: random.Random) -> dict[str, Any]:
     asked = draw.randrange(2)
     answer = {"text": rooms[asked], "answer_start": context.index(rooms[asked])}
     return {"context": context, "question": f"where is the {things[asked]}", "answers": [answer]}
+
+
+def open_questions(draw: random.Random) -> dict[str, Any]:
+    """The same, or who has one of the things, which the passage does not say."""
+    row = questions(draw)
+    if draw.randrange(2):
+        return row
+    return row | {"question": row["question"].replace("where is", "who has"), "answers": []}
 
 
 def translations(draw: random.Random) -> dict[str, Any]:
@@ -91,8 +106,10 @@ class Case:
 
 CASES: dict[str, Case] = {
     "classes": Case("TextClassification", classes, "accuracy", 0.8, classes=tuple(sorted(KINDS)), confusion=True),
+    "several classes": Case("TextClassification", several_classes, "accuracy", 0.4, classes=("light", "sound")),
     "entities": Case("TokenClassification", entities, "entity_f1", 0.8, classes=("LOC", "PER", "all")),
     "questions": Case("QuestionAnswering", questions, "f1", 0.6),
+    "open questions": Case("QuestionAnswering", open_questions, "exact_match", 0.78),
     "translations": Case("Translation", translations, "bleu", 60, 20),
     "tunes": Case("TextGeneration", tunes, "parse_rate", 0.8, notation="ABC"),
     "drawings": Case("TextGeneration", drawings, "parse_rate", 0.8, notation="SVG"),
