@@ -134,6 +134,16 @@ def tune(rng: random.Random) -> Row:
     return {"text": f"X:{number}\nT:jig {number}\nM:6/8\nL:1/8\nK:{key}\n|:{'|'.join(bars)}:|"}
 
 
+def drawing(rng: random.Random) -> Row:
+    """Creative drawing: an icon of two shapes in SVG."""
+    shapes = (
+        f'<circle cx="{rng.randrange(3, 7)}" cy="{rng.randrange(3, 7)}" r="{rng.randrange(1, 4)}"/>',
+        f'<rect x="{rng.randrange(5)}" y="{rng.randrange(5)}" width="{rng.randrange(1, 6)}" height="4"/>',
+        f'<path d="M{rng.randrange(10)} {rng.randrange(10)}L{rng.randrange(10)} {rng.randrange(10)}"/>',
+    )
+    return {"text": f'<svg viewBox="0 0 9 9">{"".join(rng.sample(shapes, 2))}</svg>'}
+
+
 SCENARIOS: dict[str, Callable[[random.Random], Row]] = {
     "domain-adaptation": log_line,
     "text-classification": labelled,
@@ -141,6 +151,7 @@ SCENARIOS: dict[str, Callable[[random.Random], Row]] = {
     "translation": pair,
     "question-answering": question,
     "creative-notation": tune,
+    "creative-drawing": drawing,
 }
 
 

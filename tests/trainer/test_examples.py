@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -59,6 +60,16 @@ def template():
 def test_the_committed_data_are_what_the_script_writes(make_data, name):
     """Running the script again changes nothing."""
     assert make_data.files()[name] == (HOME_ASSISTANT / name).read_text()
+
+
+def test_the_rows_of_the_small_scenarios_are_what_their_script_writes(monkeypatch):
+    """Running it again changes nothing, and each scenario has a job."""
+    monkeypatch.setattr("sys.path", [*sys.path])  # the script adds to it
+    script = load_script(EXAMPLES / "make_scenarios.py")
+    for scenario in script.SCENARIOS:
+        folder = EXAMPLES / scenario
+        assert script.files(scenario) == {name: (folder / name).read_text() for name in DATA_FILES}, scenario
+        assert (folder / "job.yaml").is_file()
 
 
 def test_the_data_have_the_documented_number_of_rows():
