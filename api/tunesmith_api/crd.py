@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from tunesmith_api.resource import GROUP, KINDS, VERSION, Column, Kind
-from tunesmith_api.structural import structural
+from tunesmith_api.clashes import clash_rule
+from tunesmith_api.resource import GROUP, KINDS, VERSION, Column, FineTuneJob, Kind
+from tunesmith_api.structural import structural, validation_of
 
 CRD_FOLDER = Path("crds")
 CHART_FOLDER = Path("charts/tunesmith/templates/crds")
@@ -77,6 +78,8 @@ def _schema(kind: Kind) -> dict[str, Any]:
     status = structural(kind.model, defaults=False)["properties"]["status"]
     _merge_by_type(status)
     spec = whole["properties"]["spec"]
+    if kind.model is FineTuneJob:
+        spec["x-kubernetes-validations"].append(validation_of(clash_rule()))
     return {
         "type": "object",
         "description": whole["description"],

@@ -3,27 +3,14 @@
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 
-from tunesmith_api.enums import (
-    ExportFormat,
-    ExportPrecision,
-    LoraInit,
-    ModelKind,
-    PeftMethod,
-    Quantization,
-    Strategy,
-    TechniqueType,
-)
-from tunesmith_api.finetunejob import FineTuneJobSpec, LoraSpec, TechniqueSpec
+from tunesmith_api.clashes import CLASHES
+from tunesmith_api.enums import ModelKind, PeftMethod, Strategy, TechniqueType
+from tunesmith_api.finetunejob import FineTuneJobSpec, TechniqueSpec
 from tunesmith_api.parameters import Linear, Shapes
 from tunesmith_api.techniques import Option, Technique, adapted, options_of, rank_schedule, technique_of
 
 _CONFIG = "spec.technique.peft.config"
-#: Techniques that train the same under ZeRO stage 3 as in one process (run on two). PiSSA was tried and went another
-#: way without a word, QLoRA is refused by transformers, the others were not tried.
-_STAGE_3 = frozenset({"LoRA", "rsLoRA", "LoRA+", "DoRA", "Full", "Full, last layers"})
 _LORA_TYPES = frozenset({TechniqueType.LORA, TechniqueType.QLORA, TechniqueType.DORA})
-#: Initialisations that split the base model's weights in two, and so change them too.
-_SPLITS = frozenset({LoraInit.PISSA, LoraInit.OLORA})
 
 
 def refusals(spec: FineTuneJobSpec, kind: ModelKind | None = None, shapes: Shapes | None = None) -> list[str]:
@@ -38,7 +25,8 @@ def refusals(spec: FineTuneJobSpec, kind: ModelKind | None = None, shapes: Shape
     wrong = list(_wrong_options(spec, row))
     if wrong:
         return wrong
-    found = [sentence for check in _CHECKS for sentence in check(spec, row)]
+    found = [clash.message for clash in CLASHES if clash.of(spec)]
+    found += [sentence for check in _CHECKS for sentence in check(spec, row)]
     if kind is not None and kind not in row.kinds:
         kinds = ", ".join(sorted(row.kinds))
         found.append(f"spec.technique: {row.name} needs a {kinds} model and this one is {kind}; use LoRA")
@@ -82,63 +70,12 @@ def _fits(value: float | str | bool, kind: type) -> bool:  # noqa: FBT001 - a va
     return number and (kind is float or float(value).is_integer())
 
 
-def _initialisation(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
-    del row
-    asked, lora = spec.technique, spec.technique.lora or LoraSpec()
-    field = "spec.technique.lora.init"
-    if lora.init is LoraInit.LOFTQ:
-        yield f"{field}: LoftQ runs on CUDA only (PEFT has no other code for it), which is not built; use Default"
-    if asked.type is TechniqueType.QLORA and lora.init in _SPLITS:
-        yield f"{field}: {lora.init} splits full-precision weights, which QLoRA has not; use Default or Gaussian"
-
-
-def _quantisation(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
-    del row
-    asked = spec.technique.quantization
-    if asked is not None and asked.type is Quantization.HQQ:
-        field = "spec.technique.quantization.type"
-        yield f"{field}: HQQ runs on CUDA only and is not built; use NF4 or FP4, which run anywhere"
-
-
-def _export(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
-    wanted = spec.export.format
-    onnx, adapter = wanted is ExportFormat.ONNX, wanted is ExportFormat.ADAPTER
-    if not adapter and not row.merges:
-        why = f"does not merge into the base weights, so no {wanted} model can hold it"
-        yield f"spec.export.format: {row.name} {why}; set export.format to Adapter, or use LoRA"
-    if not onnx and spec.export.precision is not ExportPrecision.BALANCED:  # what stands there when nobody said one
-        yield f"spec.export.precision: {spec.export.precision} is of ONNX models and format is {wanted}; leave it out"
-    if adapter and spec.technique.type is TechniqueType.FULL:
-        yield (
-            "spec.export.format: Adapter needs an adapter and type Full trains the model's own weights; use ONNX or"
-            " Safetensors"
-        )
-    if not onnx and spec.serve is not None:
-        yield f"spec.serve: an endpoint serves ONNX models and export.format is {wanted}; leave serve out or use ONNX"
-
-
-def _distribution(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
-    if spec.distribution.strategy is Strategy.DEEPSPEED and not row.distributes:
-        why = "reads whole weights and gradients, which DeepSpeed shards"
-        yield f"spec.distribution.strategy: {row.name} {why}; use DDP or None"
-    elif spec.distribution.zero_stage == 3:
-        lora, why = spec.technique.lora or LoraSpec(), "does not train, or was not tried, in parts"
-        if row.name not in _STAGE_3:
-            yield f"spec.distribution.zeroStage: {row.name} {why}; use zeroStage 2, LoRA or Full"
-        elif lora.init in _SPLITS:
-            yield f"spec.distribution.zeroStage: {lora.init} {why}; use zeroStage 2, or lora.init Default"
-
-
 def _early_stopping(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
-    if spec.training.early_stopping is None:
-        return
-    field, asked = "spec.training.earlyStopping", spec.distribution
-    several = asked.workers * asked.processes_per_worker > 1
-    if asked.strategy in {Strategy.DDP, Strategy.DEEPSPEED} or (asked.strategy is Strategy.AUTO and several):
-        yield f"{field}: was not tried with strategy {asked.strategy} and several processes; leave it out, or use None"
-    if row.name == "AdaLoRA":
-        why = "shrinks its ranks over all steps, so a training that stops early would leave them large"
-        yield f"{field}: AdaLoRA {why}; leave it out, or use LoRA"
+    del row
+    several = spec.distribution.processes > 1
+    if spec.training.early_stopping is not None and spec.distribution.strategy is Strategy.AUTO and several:
+        why = "was not tried with strategy Auto and several processes"
+        yield f"spec.training.earlyStopping: {why}; leave it out, or use None"
 
 
 def _adalora(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
@@ -158,18 +95,11 @@ def _context(spec: FineTuneJobSpec, row: Technique) -> Iterator[str]:
     tokens, length = options_of(spec.technique).get("num_virtual_tokens", 0), spec.training.max_sequence_length
     if length is not None and tokens >= length:
         yield f"{_CONFIG}.num_virtual_tokens: {tokens} is not below maxSequenceLength {length}"
-    if tokens and spec.training.gradient_checkpointing and row.name == "Prefix tuning":
-        why = "hands its tokens over as a cache, which layers that are worked out again do not read"
-        yield f"spec.training.gradientCheckpointing: Prefix tuning {why}; leave it out, or use LoRA"
     if row.name == "HRA" and options_of(spec.technique)["r"] % 2:
         yield f"{_CONFIG}.r: {options_of(spec.technique)['r']} is odd; use an even number of reflections"
 
 
 _CHECKS: tuple[Callable[[FineTuneJobSpec, Technique], Iterator[str]], ...] = (
-    _initialisation,
-    _quantisation,
-    _export,
-    _distribution,
     _early_stopping,
     _adalora,
     _context,

@@ -48,7 +48,7 @@ class StructuralSchema(GenerateJsonSchema):
         result.pop("additionalProperties", None)
         model = schema["cls"]
         if issubclass(model, Model) and model.rules:
-            result["x-kubernetes-validations"] = [_validation(rule) for rule in model.rules]
+            result["x-kubernetes-validations"] = [validation_of(rule) for rule in model.rules]
         return result
 
 
@@ -57,7 +57,8 @@ def _default(value: Any) -> Any:
     return value.wire() if isinstance(value, Model) else to_jsonable_python(value)
 
 
-def _validation(rule: Rule) -> dict[str, Any]:
+def validation_of(rule: Rule) -> dict[str, Any]:
+    """A rule as an entry of `x-kubernetes-validations`."""
     found = {"rule": rule.cel, "message": rule.message}
     if rule.message_cel:
         found["messageExpression"] = rule.message_cel

@@ -128,7 +128,8 @@ _LORA_FAMILY = (
     _lora("DoRA on QLoRA", {"type": "QLoRA", "lora": {"weightDecomposed": True}}, 1e-4, _BENCHMARK, "Liu et al. 2024"),
 )
 
-_PEFT_FAMILY = {
+#: The methods of the PEFT library that have a row.
+PEFT_FAMILY = {
     PeftMethod.IA3: Technique(
         name="IA3",
         example=_peft(PeftMethod.IA3),
@@ -346,7 +347,7 @@ _FULL_FAMILY = (
 )
 
 #: Every technique by its name.
-TECHNIQUES: dict[str, Technique] = {row.name: row for row in (*_LORA_FAMILY, *_PEFT_FAMILY.values(), *_FULL_FAMILY)}
+TECHNIQUES: dict[str, Technique] = {row.name: row for row in (*_LORA_FAMILY, *PEFT_FAMILY.values(), *_FULL_FAMILY)}
 _INITS = {LoraInit.PISSA: "PiSSA", LoraInit.OLORA: "OLoRA"}
 
 
@@ -358,7 +359,7 @@ def technique_of(asked: TechniqueSpec) -> Technique:
 def _name(asked: TechniqueSpec) -> str:
     lora = asked.lora or LoraSpec()
     if asked.peft is not None:
-        return _PEFT_FAMILY[asked.peft.method].name
+        return PEFT_FAMILY[asked.peft.method].name
     if asked.type is TechniqueType.FULL:
         return "Full, last layers" if asked.full and asked.full.last_layers else "Full"
     if asked.type in {TechniqueType.DORA, TechniqueType.QLORA}:

@@ -149,6 +149,18 @@ def test_what_cannot_work_is_refused_with_the_reason(
     assert words in found
 
 
+#: Run on two processes under ZeRO stage 3, whose weights were the same as those of one.
+TRIED_IN_PARTS = {"LoRA", "rsLoRA", "LoRA+", "DoRA", "Full", "Full, last layers"}
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_stage_3_is_for_what_was_tried(name: str) -> None:
+    """A technique of the table is refused there unless it is one of the few that were run."""
+    row, distribution = TECHNIQUES[name], {"strategy": "DeepSpeed", "zeroStage": 3}
+    export = {"format": "ONNX" if row.merges else "Adapter"}
+    assert bool(refusals(job(dict(row.example), distribution=distribution, export=export))) != (name in TRIED_IN_PARTS)
+
+
 def test_a_schedule_that_leaves_a_step_is_taken() -> None:
     """One step between the first and the last ones is enough to shrink in."""
     assert refusals(job(peft("AdaLoRA", tinit=4), training={"maxSteps": 7})) == []
