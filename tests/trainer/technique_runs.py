@@ -35,7 +35,8 @@ def start(recipe: Recipe, asked: TechniqueSpec) -> Any:
     """A freshly adapted model, the same each time."""
     base = base_of(recipe, asked)
     torch.manual_seed(1)
-    return adapt(base, Adaptation(asked, task=recipe.peft_task, total_steps=STEPS))
+    targets = (asked.lora.target_modules if asked.lora else None) or ()
+    return adapt(base, Adaptation(asked, targets, recipe.peft_task, STEPS))
 
 
 def trainer_of(
@@ -86,6 +87,7 @@ class Trained:
         recipe: how its model is loaded and taught.
         model: the trained model.
         start: its weights before.
+        end: its weights after; bounded OFT moves the last bit of its own whenever it is asked something.
         first_loss: on all rows before.
         folder: where the checkpoints are.
     """
@@ -94,14 +96,14 @@ class Trained:
     recipe: Any
     model: Any
     start: dict[str, torch.Tensor]
+    end: dict[str, torch.Tensor]
     first_loss: float
     folder: Path
 
     @property
     def moved(self) -> set[str]:
         """The weights that are not what they were, to the last bit."""
-        now = self.model.named_parameters()
-        return {name for name, weight in now if not torch.equal(weight, self.start[name])}
+        return {name for name, weight in self.end.items() if not torch.equal(weight, self.start[name])}
 
     @property
     def declared(self) -> set[str]:
@@ -112,10 +114,14 @@ class Trained:
 def train(asked: TechniqueSpec, recipe: Recipe, folder: Path) -> Trained:
     """Put a technique on its recipe's model and train it."""
     model = start(recipe, asked)
-    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    before = _copied(model)
     first = recipe.mean_loss(model)
     trainer_of(model, asked, recipe, folder).train()
-    return Trained(asked, recipe, model.eval(), before, first, folder)
+    return Trained(asked, recipe, model.eval(), before, _copied(model), first, folder)
+
+
+def _copied(model: Any) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
 @torch.no_grad()

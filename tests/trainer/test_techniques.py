@@ -41,6 +41,30 @@ SPECS = {name: spec_of(name) for name in TECHNIQUES} | {
 }
 
 
+def _peft(method, **config):
+    return {"type": "PEFT", "peft": {"method": method, "config": config}}
+
+
+#: Options that no example of the table asks for, alone and together.
+MORE = {
+    "LoRA, Gaussian": {"type": "LoRA", "lora": {"init": "Gaussian"}},
+    "LoRA, named modules": {"type": "LoRA", "lora": {"targetModules": ["o_proj", "down_proj"]}},
+    "DoRA, PiSSA": {"type": "DoRA", "lora": {"init": "PiSSA"}},
+    "DoRA, rsLoRA": {"type": "DoRA", "lora": {"rank": 64, "alpha": 64, "rankStabilized": True}},
+    "DoRA, LoRA+": {"type": "DoRA", "lora": {"learningRateRatio": 16}},
+    "QLoRA, LoRA+": {"type": "QLoRA", "lora": {"learningRateRatio": 16}},
+    "QLoRA, Gaussian": {"type": "QLoRA", "lora": {"init": "Gaussian"}},
+    "LoKr, both": _peft("LoKr", decompose_both=True, r=2, decompose_factor=8),
+    "OFT, bounded": _peft("OFT", coft=True, use_cayley_neumann=False),
+    "OFT, shared": _peft("OFT", block_share=True),
+    "HRA, orthogonal": _peft("HRA", apply_GS=True),
+    "Prefix tuning, network": _peft("PrefixTuning", prefix_projection=True, encoder_hidden_size=48),
+    "Prompt tuning, random": _peft("PromptTuning", prompt_tuning_init="RANDOM"),
+    "P-tuning, narrow": _peft("PTuning", encoder_hidden_size=48),
+}
+SPECS |= {name: TechniqueSpec.model_validate(asked) for name, asked in MORE.items()}
+
+
 def make_rows():
     """Eight rows of like length, whose later half is learnt."""
     generator = torch.Generator().manual_seed(0)
@@ -114,7 +138,7 @@ def test_a_resumed_run_is_exact(trained, tmp_path):
     )
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            assert torch.equal(weight, trained.model.get_parameter(name)), name
+            assert torch.equal(weight, trained.end[name]), name
 
 
 def test_the_last_checkpoint_is_the_result(trained):
@@ -144,6 +168,28 @@ def test_virtual_tokens_count_in_decoding(trained):
         for _ in answer:
             expected.append(int(model.logits(prompt + expected)[-1].argmax()))
         assert answer == expected
+
+
+def test_a_prompt_starts_as_words():
+    """Each virtual token's embedding is a row of the vocabulary's."""
+    model = start(recipe(), spec_of("Prompt tuning"))
+    words = model.get_base_model().get_input_embeddings().weight
+    for row in model.prompt_encoder["default"].embedding.weight:
+        assert (words == row).all(dim=1).any()
+
+
+def test_a_prefix_starts_as_words(monkeypatch):
+    """It is the keys and values of words that the base model itself makes, whichever words are drawn."""
+    words = torch.arange(40, 60).unsqueeze(0)
+    monkeypatch.setattr("tunesmith_trainer.adapters.torch.randint", lambda *_, **__: words)
+    model = start(recipe(), spec_of("Prefix tuning"))
+    with torch.no_grad():
+        cache = model.get_base_model()(input_ids=words, use_cache=True).past_key_values
+    prefix = model.get_prompt(batch_size=1)
+    assert len(prefix.layers) == len(cache.layers)
+    for started, made in zip(prefix.layers, cache.layers, strict=True):
+        torch.testing.assert_close(started.keys, made.keys, rtol=0, atol=1e-6)
+        torch.testing.assert_close(started.values, made.values, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("trained", ["AdaLoRA"], indirect=True)
