@@ -19,12 +19,13 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from planner import baseline
 from tunesmith_api import FineTuneJob, JobConfig
 from tunesmith_api.enums import Metric
 from tunesmith_api.finetunejob import Scores
 from tunesmith_api.reports import TRAIN_REPORT, TrainReport
 from tunesmith_api.scenario_page import scenario_page
-from tunesmith_api.scenario_results import Cell, ScenarioResults
+from tunesmith_api.scenario_results import Amount, Cell, ScenarioResults
 from tunesmith_api.scenarios import SCENARIOS, Approach, Measure, Proof, adapted
 from tunesmith_cli.folder import RunFolder
 from tunesmith_cli.local_job import local_job
@@ -33,8 +34,9 @@ REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "api" / "tunesmith_api" / "scenarios.json"
 PAGE = REPOSITORY / "docs" / "scenarios.md"
 FULL = {"technique": {"type": "Full"}}
-#: Shape of the model that the goals are measured on: large enough that weights and not libraries fill the memory.
-LAYERS, WIDTH, STEPS = 8, 768, 6
+#: The model that the goals are measured on, and the run: few rows a step, so that weights and not activations fill the
+#: memory, which is counted without the libraries.
+LAYERS, WIDTH, STEPS, BATCH = 8, 768, 16, 4
 
 
 def proofs() -> dict[str, Proof]:
@@ -96,7 +98,7 @@ def value(scores: Scores, metric: Metric) -> float:
 
 
 def make_model(folder: Path) -> int:
-    """A random Phi-3 with the tiny one's tokenizer; the number of its parameters."""
+    """A random Phi-3 in bf16 with the tiny one's tokenizer; the number of its parameters."""
     import torch  # noqa: PLC0415 - seconds that the tasks alone do not need
     from transformers import Phi3Config, Phi3ForCausalLM  # noqa: PLC0415 - as above
 
@@ -106,7 +108,7 @@ def make_model(folder: Path) -> int:
     shape = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": LAYERS}
     torch.manual_seed(0)
     model = Phi3ForCausalLM(Phi3Config(**config | shape | {"num_attention_heads": 8, "num_key_value_heads": 8}))
-    model.save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     return int(model.num_parameters())
 
 
@@ -120,13 +122,14 @@ def goal_report(model: Path, changes: dict[str, Any], processes: int, folder: Pa
     spec |= changes
     strategy = spec.get("distribution", {}).get("strategy") or ("DDP" if processes > 1 else "None")
     spec["distribution"] = spec.get("distribution", {}) | {"strategy": strategy, "processesPerWorker": processes}
-    spec["training"]["batchSize"] = 16  # of each process: half a batch would look like shared memory
+    spec["training"]["batchSize"] = BATCH  # of each process: half a batch would look like shared memory
     return train(spec, origin, folder)
 
 
-def goals() -> tuple[int, dict[str, dict[str, float]]]:
-    """The number of parameters, and each measure's ratios by approach."""
-    found: dict[str, dict[str, float]] = {measure: {} for measure in Measure}
+def goals() -> tuple[int, dict[Measure, dict[Approach, Amount]]]:
+    """The number of parameters, and what each measure came to by approach."""
+    found: dict[Measure, dict[Approach, Amount]] = {measure: {} for measure in Measure}
+    libraries = baseline()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         parameters = make_model(root / "model")
@@ -136,11 +139,24 @@ def goals() -> tuple[int, dict[str, dict[str, float]]]:
             alone = goal_report(root / "model", changes, 1, root / f"{approach}-1")
             pair = goal_report(root / "model", changes, 2, root / f"{approach}-2")
             usual = pair if "distribution" in changes else alone
-            found[Measure.COST][approach] = full.tokens_per_second / usual.tokens_per_second
-            found[Measure.MEMORY][approach] = usual.peak_memory_bytes / full.peak_memory_bytes
-            found[Measure.PARAMETERS][approach] = usual.trained_parameters / full.trained_parameters
-            found[Measure.POOLED_MEMORY][approach] = pair.peak_memory_bytes / alone.peak_memory_bytes
+            for measure, one, other in (
+                (Measure.COST, usual, full),
+                (Measure.MEMORY, usual, full),
+                (Measure.PARAMETERS, usual, full),
+                (Measure.POOLED_MEMORY, pair, alone),
+            ):
+                amounts = (amount(measure, report, libraries) for report in (one, other))
+                found[measure][approach] = Amount.model_validate(dict(zip(("found", "of"), amounts, strict=True)))
     return parameters, found
+
+
+def amount(measure: Measure, report: TrainReport, libraries: int) -> float:
+    """What a training took by a measure: seconds for a thousand tokens, weights, or bytes beside the libraries'."""
+    if measure is Measure.COST:
+        return 1000 / report.tokens_per_second
+    if measure is Measure.PARAMETERS:
+        return report.trained_parameters
+    return report.peak_memory_bytes - libraries
 
 
 def cells(only: list[str], approaches: list[Approach]) -> Iterator[tuple[Proof, Approach]]:
@@ -179,7 +195,11 @@ def main() -> None:
         console.print(f"{proof.example} by {approach}: {proof.metric} {cell.base:.4g} -> {cell.tuned:.4g} ({verdict})")
         keep(results, write=arguments.write)
     if not (arguments.no_goals or arguments.example or arguments.approach):
-        results["parameters"], results["goals"] = goals()
+        results["parameters"], found = goals()
+        results["goals"] = {
+            measure: {approach: one.model_dump() for approach, one in by_approach.items()}
+            for measure, by_approach in found.items()
+        }
         console.print_json(data=results["goals"])
         keep(results, write=arguments.write)
     if missed:

@@ -1,6 +1,6 @@
 """The page `docs/scenarios.md`: the matrix with what is claimed and what was measured, side by side."""
 
-from tunesmith_api.scenario_results import ScenarioResults
+from tunesmith_api.scenario_results import Amount, ScenarioResults
 from tunesmith_api.scenarios import SCENARIOS, Approach, Measure, Proof, Scenario
 
 _HEAD = """\
@@ -8,7 +8,8 @@ _HEAD = """\
 
 What people fine-tune for, and the approaches that serve it. A cell says what is claimed, then what was measured here:
 for a task the metric of the base model and of the tuned one, for a goal the ratio to full fine-tuning by one process
-(pooled memory: memory of one process of two, to that of one alone). Where a measurement disagrees with the claim, the
+(pooled memory: memory of one process of two, to that of one alone) with both amounts, memory without that of the
+libraries. Where a measurement disagrees with the claim, the
 cell says so. `Auto` counts the approaches that serve the job's goal, by the measurement where there is one, and chooses
 among their rows by its plan's own numbers, since those are of the job's model and pools; where none serves, among all
 rows. QLoRA counts for the lowest cost only where the plan too finds it the cheapest. Of a task `Auto` goes by the
@@ -59,5 +60,23 @@ def _goal_cell(goal: Measure, approach: Approach, scenario: Scenario, results: S
     claim = "yes" if claimed else "no"
     if serves is None:
         return f"{claim}; not measured"
-    ratio = f"{results.goals[goal][approach]:.2g}"
-    return f"{claim}; {ratio}" if serves is claimed else f"{claim}; **{ratio}: measured {'yes' if serves else 'no'}**"
+    amount = results.goals[goal][approach]
+    ratio, amounts = f"{amount.ratio:.2g}", _amounts(goal, amount)
+    if serves is claimed:
+        return f"{claim}; {ratio}<br>{amounts}"
+    return f"{claim}; **{ratio}: measured {'yes' if serves else 'no'}**<br>{amounts}"
+
+
+#: Unit of each goal's amounts, and how many of what was measured make one.
+_UNITS = {
+    Measure.COST: ("s per 1,000 tokens", 1),
+    Measure.MEMORY: ("MiB", 2**20),
+    Measure.PARAMETERS: ("M", 1e6),
+    Measure.POOLED_MEMORY: ("MiB", 2**20),
+}
+
+
+def _amounts(goal: Measure, amount: Amount) -> str:
+    unit, size = _UNITS[goal]
+    found, of = (f"{value / size:.3g}" for value in (amount.found, amount.of))
+    return f"{found} of {of} {unit}"

@@ -77,12 +77,12 @@ def evidence(
 def pooled_evidence(results: ScenarioResults | None = None) -> str:
     """What the matrix says of ZeRO for the pooled memory of several processes, a sentence."""
     row, approach, found = _row_of(Measure.POOLED_MEMORY), Approach.ZERO, results or measured_scenarios()
-    ratio = found.goals.get(Measure.POOLED_MEMORY, {}).get(approach)
-    if ratio is None:
+    amount = found.goals.get(Measure.POOLED_MEMORY, {}).get(approach)
+    if amount is None:
         return _claimed(row, approach).sentence
     asked = CHANGES[approach]["distribution"]
     measured = f"{approach} of stage {asked['zeroStage']} by {asked['processesPerWorker']} processes"
-    return f'Scenario "{row.title}": {measured} measured {ratio:.2g} of the memory of one process alone.'
+    return f'Scenario "{row.title}": {measured} measured {amount.ratio:.2g} of the memory of one process alone.'
 
 
 def _row_of(measure: Measure) -> Scenario:
@@ -103,7 +103,7 @@ def _for_goal(measure: Measure, approach: Approach, name: str, results: Scenario
     claimed, measured = approach in row.claims, results.serves_goal(measure, approach)
     if measured is None:
         return _claimed(row, approach)
-    ratio = results.goals[measure][approach]
+    ratio = results.goals[measure][approach].ratio
     against = "" if measured == claimed else f", against the claim of {'yes' if claimed else 'no'}"
     sentence = f'Scenario "{row.title}": {name} measured {ratio:.2g} of full fine-tuning{against}.'
     return Evidence(measured, sentence, approach, measured=True)
