@@ -150,6 +150,21 @@ def test_redirects_to_other_schemes_or_link_local_addresses_are_refused(server, 
         fetch_https(f"https://127.0.0.1:{port}/rows.jsonl", tmp_path / "rows", policy)
 
 
+@pytest.mark.parametrize("status", [300, 304])
+def test_an_answer_that_leads_nowhere_is_a_refusal(server, port, tmp_path, status):
+    """3xx without a Location: the status is told."""
+    with pytest.raises(InputNotFoundError, match=f"answers {status}"):
+        fetch_https(f"https://{NAME}:{port}/{status}", tmp_path / "rows", ANYWHERE)
+
+
+@pytest.mark.parametrize("location", ["https://[::1/x?token=secret", "https://host:port/x"])
+def test_a_redirect_to_what_is_no_address_is_refused(server, port, tmp_path, location):
+    """It is the server's mistake, so it is not tried again."""
+    server.redirects["/rows.jsonl"] = location
+    with pytest.raises(InputNotFoundError, match=r"/rows.jsonl redirects to what is no address: Invalid port"):
+        fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", ANYWHERE)
+
+
 def test_a_token_stays_with_its_host(server, port, tmp_path):
     """A redirect to another host is followed without the credentials."""
     server.redirects["/rows.jsonl"] = f"https://localhost:{port}/moved"

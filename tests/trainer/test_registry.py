@@ -21,11 +21,11 @@ from cutter import cutter
 import servers
 from tunesmith_api import JobConfig, parse_uri
 from tunesmith_trainer.artifacts import fetch_artifact
-from tunesmith_trainer.credentials import Credentials
+from tunesmith_trainer.credentials import HIDDEN, Credentials
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError, OutputNotWritableError, ServiceUnavailableError
 from tunesmith_trainer.image import layers_of
 from tunesmith_trainer.publish import publish_output
-from tunesmith_trainer.registry import Repository, open_repository
+from tunesmith_trainer.registry import Repository, login_of, open_repository
 from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE, Retry
 
 pytestmark = pytest.mark.timeout(900)  # the first run builds the registry
@@ -364,6 +364,43 @@ def test_a_host_that_a_blob_is_redirected_to_cannot_ask_for_the_login() -> None:
         with pytest.raises(InputNotFoundError, match="access is denied"):
             repository.request("GET", repository.url("blobs/moved"))
         assert set(store.seen) == {("GET", "")}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"auth": "no base64!"},
+        {"auth": base64.b64encode(b"\xff\xfe").decode()},
+        {"auth": base64.b64encode(b"team:").decode(), "identitytoken": WORD},
+        {"identitytoken": WORD},
+        {"username": "team"},
+        {},
+        "team",
+    ],
+)
+def test_a_docker_configuration_without_a_password_is_refused(entry: Any) -> None:
+    """What is there and cannot be used is told with the key; a token in it is hidden as a password is."""
+    content = json.dumps({"auths": {"127.0.0.1:5000": entry}})
+    credentials = Credentials("login", {".dockerconfigjson": content})
+    with pytest.raises(BadConfigError, match=r"key .dockerconfigjson: the login for 127.0.0.1:5000 has no name"):
+        login_of("127.0.0.1:5000", credentials, "spec.model.uri")
+    assert (HIDDEN in credentials.hide(f"Bearer {WORD}")) is (WORD in content)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"auths": ["team"]}', '{"auths": null}'])
+def test_what_is_no_docker_configuration_is_refused(content: str) -> None:
+    """Whatever the key holds, the message names it."""
+    with pytest.raises(BadConfigError, match=r"key .dockerconfigjson: is no JSON with 'auths'"):
+        login_of("ghcr.io", Credentials("login", {".dockerconfigjson": content}), "spec.model.uri")
+
+
+@pytest.mark.parametrize("name", ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"])
+@pytest.mark.parametrize("authority", ["docker.io", "registry-1.docker.io"])
+def test_docker_hub_is_known_by_each_of_its_names(name: str, authority: str) -> None:
+    """`docker login` without a host writes the first; a configuration for another host is not taken."""
+    auths = {"ghcr.io": {"username": "x", "password": "y"}, name: {"username": "team", "password": WORD}}
+    credentials = Credentials("login", {".dockerconfigjson": json.dumps({"auths": auths})})
+    assert login_of(authority, credentials, "spec.model.uri") == ("team", WORD)
 
 
 def test_a_registry_that_is_down_is_an_outage() -> None:

@@ -37,6 +37,8 @@ KEYS: dict[Scheme, Keys] = {
     Scheme.AZ: Keys((("account-name", "account-key"), ("account-name", "sas-token")), ("endpoint",)),
     Scheme.OCI: Keys(((".dockerconfigjson",), ("username", "password"), ("plain-http",)), ("plain-http",)),
 }
+#: What is secret of an entry of a docker configuration.
+_DOCKER_SECRETS = ("auth", "password", "identitytoken", "registrytoken")
 #: Keys whose values are no secrets.
 _PUBLIC = frozenset({"region", "endpoint", "account-name", "username", "plain-http"})
 
@@ -84,8 +86,9 @@ def _parts(key: str, value: str) -> Iterable[str]:
     except ValueError:
         return []
     if key == ".dockerconfigjson":
-        entries = content.get("auths", {}).values() if isinstance(content, dict) else ()
-        return [str(entry[name]) for entry in entries for name in ("auth", "password") if entry.get(name)]
+        auths = content.get("auths") if isinstance(content, dict) else None
+        entries = [entry for entry in auths.values() if isinstance(entry, dict)] if isinstance(auths, dict) else []
+        return [str(entry[name]) for entry in entries for name in _DOCKER_SECRETS if entry.get(name)]
     return [str(content[name]) for name in ("private_key", "private_key_id") if content.get(name)]
 
 

@@ -101,7 +101,7 @@ class _Source:
                 if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                     start, identity = 0, ""  # another file by now, and a shorter one
                     continue
-                if not response.is_redirect:
+                if not response.has_redirect_location:
                     _refuse_status(url, response.status_code)
                     yield _opened(response, identity)
                     return
@@ -156,8 +156,11 @@ def _transport_errors(url: httpx.URL) -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:
+        shown = url.copy_with(query=None)
+        wrong = next((cause for cause in _causes(error) if isinstance(cause, httpx.InvalidURL)), None)
+        if wrong is not None:  # the client reads a Location although it is not to follow it
+            raise InputNotFoundError(f"{shown} redirects to what is no address: {wrong}") from error
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
-            shown = url.copy_with(query=None)
             raise InputNotFoundError(f"{shown}: the certificate is not valid: {error}") from error
         raise TransientError(f"does not answer: {error or type(error).__name__}") from error
 

@@ -29,6 +29,8 @@ DEFAULT_TAG = "latest"
 #: Seconds to connect, and seconds without a byte.
 _TIMEOUT = (10, 60)
 _PORTS = {"http": 80, "https": 443}
+#: Docker Hub: the name in images' references, and those that logins are kept under and its interface answers at.
+_HUB, _HUB_NAMES = "docker.io", frozenset({"index.docker.io", "registry-1.docker.io"})
 _LOOPBACK = re.compile(r"^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$")
 
 
@@ -162,7 +164,7 @@ def open_repository(
         StageError: the registry denies access, or does not answer.
     """
     plain = bool(_LOOPBACK.match(location.authority)) or credentials.get("plain-http") == "true"
-    login = _login(location.authority, credentials, field)
+    login = login_of(location.authority, credentials, field)
     verify = os.environ.get("SSL_CERT_FILE") or True
     client = _Client(hostname=location.authority, insecure=plain, tls_verify=verify)
     repository = Repository(client, location, credentials, refusal, retry)
@@ -199,27 +201,50 @@ def _challenge(repository: Repository) -> str:
     return header
 
 
-def _login(registry: str, credentials: Credentials, field: str) -> tuple[str, str] | None:
+def login_of(registry: str, credentials: Credentials, field: str) -> tuple[str, str] | None:
+    """Name and password for a registry, where a secret has them.
+
+    Raises:
+        BadConfigError: its docker configuration has none for this registry, or cannot be read.
+    """
     text = credentials.get(".dockerconfigjson")
     if text is None:
         name, word = credentials.get("username"), credentials.get("password")
         return (name, word) if name and word else None
     where = f"{field}: secret {credentials.secret!r}, key .dockerconfigjson"
     try:
-        auths: Mapping[str, Any] = json.loads(text)["auths"]
+        auths = json.loads(text)["auths"]
     except (ValueError, KeyError, TypeError):
-        raise BadConfigError(f"{where}: is no JSON with 'auths'") from None
-    entry = next((auths[name] for name in auths if _host(name) == registry), None)
+        auths = None
+    if not isinstance(auths, Mapping):
+        raise BadConfigError(f"{where}: is no JSON with 'auths'")
+    entry = next((auths[name] for name in auths if _host(name) == _host(registry)), None)
     if entry is None:
         raise BadConfigError(f"{where}: has no login for {registry}; it has: {', '.join(map(_host, auths)) or 'none'}")
-    if "auth" in entry:
-        name, _, word = base64.b64decode(entry["auth"]).decode().partition(":")
-        return name, word
-    return str(entry["username"]), str(entry["password"])
+    login = _pair(entry) if isinstance(entry, Mapping) else None
+    if login is None:
+        raise BadConfigError(
+            f"{where}: the login for {registry} has no name with a password, neither as username and password nor as"
+            " auth, the base64 of name:password; an identitytoken or a credential helper is not used"
+        )
+    return login
+
+
+def _pair(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Name and password of an entry of a docker configuration; None where it has none that can be read."""
+    name, word = entry.get("username"), entry.get("password")
+    if entry.get("auth"):
+        try:
+            name, _, word = base64.b64decode(str(entry["auth"]), validate=True).decode().partition(":")
+        except ValueError:  # no base64, or no UTF-8
+            return None
+    return (str(name), str(word)) if name and word else None
 
 
 def _host(name: str) -> str:
-    return re.sub(r"^https?://", "", name).partition("/")[0]
+    """The host of an entry's name; Docker Hub has several."""
+    host = re.sub(r"^https?://", "", name).partition("/")[0]
+    return _HUB if host in _HUB_NAMES else host
 
 
 def sha256(content: bytes) -> str:
