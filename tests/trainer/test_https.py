@@ -30,6 +30,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.seen.append((self.path, self.headers["Host"], self.headers.get("Authorization")))
         if self.server.failures:
             self.send_response(self.server.failures.pop(0))
+            self.send_header("Retry-After", "9")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -202,17 +203,20 @@ def test_a_refusal_is_told_from_an_outage(server, port, tmp_path, status, error)
 
 
 def test_an_outage_that_passes_is_waited_for(server, port, tmp_path):
-    """Two failures and then the file: the third attempt is the last one that is allowed."""
-    server.failures = [503, 429]
-    fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", ANYWHERE)
+    """Two failures and then the file: the third attempt is the last one that is allowed; each comes when asked for."""
+    server.failures, slept = [503, 429], []
+    policy = FetchPolicy(ANYWHERE.resolve, retry=Retry(attempts=3, first_seconds=0.001, sleep=slept.append))
+    fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", policy)
     assert (tmp_path / "rows").read_bytes() == ROWS
+    assert slept == [9, 9]
 
 
 def test_an_outage_that_stays_tells_the_attempts(server, port, tmp_path):
     """The message says how often it was tried."""
     server.failures = [503] * 9
+    policy = FetchPolicy(ANYWHERE.resolve, retry=Retry(attempts=3, sleep=lambda _: None))
     with pytest.raises(ServiceUnavailableError, match=r"answers 503 \(tried 3 times\)"):
-        fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", ANYWHERE)
+        fetch_https(f"https://{NAME}:{port}/rows.jsonl", tmp_path / "rows", policy)
     assert len(server.failures) == 6
 
 

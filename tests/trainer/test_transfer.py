@@ -32,6 +32,28 @@ def test_waits_double_up_to_a_bound(jitter: float, waits: list[float]) -> None:
     assert slept == waits
 
 
+@pytest.mark.parametrize(
+    ("asked", "wait"),
+    [
+        ("7", 7),
+        ("0", 1),
+        ("86400", 120),
+        ("Thu, 01 Jan 1970 00:17:10 GMT", 30),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 1),
+        ("soon", 1),
+        ("Thu, 99 Jan 1970", 1),
+        ("-5", 1),
+        ("", 1),
+    ],
+)
+def test_a_wait_that_the_host_asks_for_is_kept(asked: str, wait: float) -> None:
+    """Seconds or a date, up to a bound; what is shorter than our own wait, or cannot be read, changes nothing."""
+    slept: list[float] = []
+    retry = Retry(sleep=slept.append, jitter=lambda: 1.0, clock=lambda: 1000.0)
+    assert retry.call("here", failing([TransientError("answers 429", asked), 7])) == 7
+    assert slept == [wait]
+
+
 def test_what_will_not_pass_is_not_tried_again() -> None:
     """Only a TransientError is worth another attempt."""
     retry = Retry(sleep=lambda _: pytest.fail("waited"))

@@ -102,7 +102,7 @@ class _Source:
                     start, identity = 0, ""  # another file by now, and a shorter one
                     continue
                 if not response.has_redirect_location:
-                    _refuse_status(url, response.status_code)
+                    _refuse_status(url, response)
                     yield _opened(response, identity)
                     return
                 url = url.join(response.headers["Location"])
@@ -171,8 +171,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _refuse_status(url: httpx.URL, status: int) -> None:
+def _refuse_status(url: httpx.URL, response: httpx.Response) -> None:
+    status = response.status_code
     if status in {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS} or status >= 500:
-        raise TransientError(f"answers {status}")
+        raise TransientError(f"answers {status}", response.headers.get("Retry-After", ""))
     if status not in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
         raise InputNotFoundError(f"{url.copy_with(query=None)} answers {status}")

@@ -110,7 +110,8 @@ def _errors(label: str, token: str | None) -> Iterator[None]:
             raise InputNotFoundError(f"{label}: {_first_line(error)}") from error
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise TransientError(_first_line(error)) from error
+        asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
+        raise TransientError(_first_line(error), asked) from error
 
 
 def _fetched_bytes(target: Path) -> int:

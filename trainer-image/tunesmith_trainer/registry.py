@@ -127,7 +127,7 @@ class Repository:
         if answer.status_code in {401, 403}:
             raise self.refusal(f"{self.name}: access is denied (answers {answer.status_code}); check secretRef")
         if answer.status_code in {408, 429} or answer.status_code >= 500:
-            raise TransientError(f"answers {answer.status_code}")
+            raise TransientError(f"answers {answer.status_code}", answer.headers.get("Retry-After", ""))
         return answer
 
     def _ask(self, method: str, url: str, options: dict[str, Any]) -> requests.Response:
@@ -196,7 +196,7 @@ def _challenge(repository: Repository) -> str:
     except requests.RequestException as error:
         raise TransientError(f"does not answer: {reason_of(error)}") from None
     if answer.status_code >= 500 or answer.status_code == 429:
-        raise TransientError(f"answers {answer.status_code}")
+        raise TransientError(f"answers {answer.status_code}", answer.headers.get("Retry-After", ""))
     header: str = answer.headers.get("Www-Authenticate", "") if answer.status_code == 401 else ""
     return header
 

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from tunesmith_trainer import log
@@ -18,7 +19,25 @@ Result = TypeVar("Result")
 
 
 class TransientError(Exception):
-    """Raised inside an attempt for what may pass: a 5xx, a 429, a cut connection. Never leaves `Retry.call`."""
+    """Raised inside an attempt for what may pass: a 5xx, a 429, a cut connection. Never leaves `Retry.call`.
+
+    Args:
+        reason: what happened, for messages.
+        retry_after: a Retry-After header of the answer (RFC 9110, 10.2.3): seconds or a date; empty without one.
+    """
+
+    def __init__(self, reason: str, retry_after: str = "") -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+    def asked_seconds(self, now: float) -> float:
+        """The wait that the host asks for at a time since the epoch; 0 where it asks for none that can be read."""
+        if self.retry_after.strip().isdecimal():
+            return float(self.retry_after)
+        try:
+            return parsedate_to_datetime(self.retry_after).timestamp() - now
+        except ValueError:
+            return 0.0
 
 
 @dataclass(frozen=True)
@@ -29,14 +48,18 @@ class Retry:
         attempts: attempts without progress before giving up.
         first_seconds: wait after the first failure; doubled with each further one.
         longest_seconds: bound of a single wait.
+        longest_asked_seconds: bound of a wait that the host asks for.
         sleep: waits.
+        clock: seconds since the epoch.
         jitter: a number from 0 to 1 that spreads the waits of many clients.
     """
 
     attempts: int = 6
     first_seconds: float = 1.0
     longest_seconds: float = 30.0
+    longest_asked_seconds: float = 120.0
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
 
     def wait_seconds(self, failures: int) -> float:
@@ -65,7 +88,8 @@ class Retry:
                 reached = max(reached, progress())
                 if failures >= self.attempts:
                     raise ServiceUnavailableError(f"{what}: {error} (tried {failures} times)") from error
-                wait = self.wait_seconds(failures)
+                asked = min(error.asked_seconds(self.clock()), self.longest_asked_seconds)
+                wait = max(self.wait_seconds(failures), asked)
                 log.warn("trying again", what=what, reason=str(error), attempt=failures, wait_seconds=round(wait, 1))
                 self.sleep(wait)
 
