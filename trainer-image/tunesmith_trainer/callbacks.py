@@ -16,12 +16,16 @@ from tunesmith_trainer.tracking import Tracking
 
 
 class DivergenceGuard(TrainerCallback):
-    """Stops a run whose loss or gradient is no longer finite; by itself it would end with exit code 0."""
+    """Stops a run whose loss or gradient is no longer finite; by itself it would end with exit code 0.
+
+    Under FP16 the loss alone tells: the gradient of a step that overflows is not finite either, and the scaler skips
+    that step and halves its scale, at first by design.
+    """
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Raise DivergedError on a loss or gradient norm that is not a number."""
-        del args, control
-        for name in ("loss", "grad_norm", "eval_loss"):
+        del control
+        for name in ("loss", "eval_loss") if args.fp16 else ("loss", "grad_norm", "eval_loss"):
             value = (logs or {}).get(name)
             if value is not None and not math.isfinite(value):
                 raise DivergedError(
