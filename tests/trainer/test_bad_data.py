@@ -274,6 +274,30 @@ CASES = {
         gzip.compress(lines(*[GOOD] * 99), mtime=0)[:50],
         "a.jsonl.gz is a broken gzip file: .*; copy",
     ),
+    **{
+        f"unread {name}": (
+            CHAT,
+            name,
+            content,
+            f"{name} is {kind}, which is not read; .*{way} .*read: .parquet, .*.csv",
+        )
+        for name, content, kind, way in (
+            ("a.xlsx", b"PK\x03\x04..", "an Excel file", "save it as CSV"),
+            ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1..", "an Excel file", "save it as CSV"),
+            ("a.zip", b"PK\x03\x04..", "a ZIP archive", "unpack it; a spreadsheet is saved as CSV"),
+            ("a.csv", b"PK\x03\x04..", "a ZIP archive", "unpack it; a spreadsheet is saved as CSV"),
+            ("a.jsonl.zst", b"\x28\xb5\x2f\xfd..", "compressed with zstd", "unpack it, or compress it with gzip"),
+            ("a.jsonl.bz2", b"BZh91AY&SY", "compressed with bzip2", "unpack it, or compress it with gzip"),
+            ("a.tar.gz", gzip.compress(b"x" * 257 + b"ustar", mtime=0), "a tar archive", "unpack it"),
+        )
+    },
+    "semicolons": (
+        CLASSES,
+        "a.csv",
+        b'"text";"label"\n"x";"a"\n',
+        'a.csv: the header \'"text";"label"\' has semicolons and no commas; separate the columns by commas in a .csv',
+    ),
+    "commas in a TSV": (CLASSES, "a.tsv", b"text,label\nx,a\n", "the header 'text,label' has commas and no tabs"),
     "broken Parquet": (
         CHAT,
         "a.parquet",
@@ -325,6 +349,13 @@ def test_rows_of_several_files_are_named_with_their_file(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(lines(*rows))
     with pytest.raises(StageError, match=r"spec\.dataset\.train \(Messages\): b/x\.jsonl row 2: has no answer"):
+        look(tmp_path, CHAT)
+
+
+def test_a_folder_of_files_that_are_not_read_says_what_to_do(tmp_path):
+    """Nothing of it is data as it is, and one of its files could be."""
+    (tmp_path / "rows.zip").write_bytes(b"PK")
+    with pytest.raises(StageError, match=r"no data files \(.*\.gz too\); rows\.zip is a ZIP archive: unpack it"):
         look(tmp_path, CHAT)
 
 

@@ -1,12 +1,12 @@
 """Data files: which files of a folder are the data, what kind each is, and the stream of their rows."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith_api.enums import Task
-from tunesmith_trainer.errors import InputNotFoundError
+from tunesmith_trainer.errors import BadDataError, InputNotFoundError
 from tunesmith_trainer.readers import RawRow
 from tunesmith_trainer.readers.columnar import read_arrow_file, read_arrow_stream, read_parquet
 from tunesmith_trainer.readers.conll import read_conll
@@ -18,6 +18,7 @@ from tunesmith_trainer.readers.pieces import read_abc, read_svg
 from tunesmith_trainer.readers.raw import Reader
 from tunesmith_trainer.readers.text import is_gzip, read_head
 from tunesmith_trainer.readers.unpacked import unpacked
+from tunesmith_trainer.readers.unread import find_unread
 from tunesmith_trainer.splits import Split, of_split, tell, tell_texts
 
 __all__ = ["KINDS", "DataFile", "Kind", "Split", "data_files", "read_rows"]
@@ -93,8 +94,7 @@ def data_files(path: Path, split: Split = Split.TRAIN, task: Task | None = None)
     pictures = _pictures(found, task)
     known = [name for name in found if name not in pictures]
     if not known:
-        suffixes = ", ".join(suffix for kind in KINDS.values() for suffix in kind.suffixes)
-        raise InputNotFoundError(f"{path} has no data files ({suffixes}; .gz too)")
+        raise InputNotFoundError(f"{path} has no data files ({_readable()}){_hint(names)}")
     texts = [name for name in known if _kind_by_name(name) == "text"] if task is Task.TEXT_CLASSIFICATION else []
     told = {name: tell(name) for name in known} | tell_texts(texts)
     return [DataFile(path / name, name, told[name].label) for name in of_split(told, split)]
@@ -105,6 +105,17 @@ def _pictures(names: list[str], task: Task | None) -> set[str]:
     if task in {None, Task.TEXT_GENERATION} and all(_kind_by_name(name) in _PLAIN for name in names):
         return set()
     return {name for name in names if _kind_by_name(name) == "SVG"}
+
+
+def _readable() -> str:
+    suffixes = ", ".join(suffix for kind in KINDS.values() for suffix in kind.suffixes)
+    return f"{suffixes}; .gz too"
+
+
+def _hint(names: Sequence[str]) -> str:
+    """What to do with the first file of a folder that could be made one of data."""
+    found = ((name, find_unread(name)) for name in names)
+    return next((f"; {name} is {kind.kind}: {kind.way_out}" for name, kind in found if kind is not None), "")
 
 
 def _is_data(name: str) -> bool:
@@ -153,8 +164,15 @@ def _read_unpacked(file: DataFile, read: Reader, scratch: Path | None) -> Iterat
 
 
 def _kind_of(file: DataFile) -> str:
-    """The kind of a file: by its first bytes, else by its name, else by how its text begins."""
+    """The kind of a file: by its first bytes, else by its name, else by how its text begins.
+
+    Raises:
+        BadDataError: it is of a kind that is not read.
+    """
     head = read_head(file.path, file.name, 512)
+    unread = find_unread(file.name, head)
+    if unread is not None:
+        raise BadDataError(f"{file.name} is {unread.kind}, which is not read; {unread.way_out} (read: {_readable()})")
     by_magic = next((kind for kind, row in KINDS.items() if row.magic and head.startswith(row.magic)), None)
     named = _kind_by_name(file.name)
     if by_magic is not None:

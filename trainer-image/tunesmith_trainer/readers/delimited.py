@@ -6,11 +6,13 @@ from pathlib import Path
 
 from tunesmith_trainer.errors import BadDataError
 from tunesmith_trainer.examples import Origin
+from tunesmith_trainer.fields import shown
 from tunesmith_trainer.readers.raw import RawRow
 from tunesmith_trainer.readers.text import read_lines
 
 #: Longest field; the library's own limit of 128 KiB is less than a document.
 _FIELD_CHARACTERS = 1 << 26
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 def read_csv(path: Path, name: str) -> Iterator[RawRow]:
@@ -34,7 +36,7 @@ def read_tsv(path: Path, name: str) -> Iterator[RawRow]:
 def _csv_records(path: Path, name: str) -> Iterator[RawRow]:
     """The fields of each record; a broken one ends the file, since its end is unknown."""
     csv.field_size_limit(_FIELD_CHARACTERS)  # the library keeps it for the process
-    records = csv.reader(read_lines(path, name), strict=True)
+    records = csv.reader(_separated(read_lines(path, name), name, ","), strict=True)
     while True:
         origin = Origin(name, records.line_num + 1)
         try:
@@ -48,8 +50,27 @@ def _csv_records(path: Path, name: str) -> Iterator[RawRow]:
 
 
 def _tsv_records(path: Path, name: str) -> Iterator[RawRow]:
-    for number, line in enumerate(read_lines(path, name), start=1):
+    for number, line in enumerate(_separated(read_lines(path, name), name, "\t"), start=1):
         yield RawRow(Origin(name, number), {"fields": line.rstrip("\r\n").split("\t")})
+
+
+def _separated(lines: Iterator[str], name: str, separator: str) -> Iterator[str]:
+    """The lines, unless the header has another kind's separators and none of this one's."""
+    header = ""
+    for line in lines:
+        if not header:
+            header = line.strip()
+            _refuse_separators(header, name, separator)
+        yield line
+
+
+def _refuse_separators(header: str, name: str, separator: str) -> None:
+    others = [other for other in _SEPARATORS if other != separator and other in header]
+    if separator not in header and others:
+        raise BadDataError(
+            f"{name}: the header {shown(header)} has {_SEPARATORS[others[0]]} and no {_SEPARATORS[separator]};"
+            " separate the columns by commas in a .csv file, by tabs in a .tsv file"
+        )
 
 
 def _rows(records: Iterator[RawRow], name: str, way_out: str) -> Iterator[RawRow]:
