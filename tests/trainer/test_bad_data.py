@@ -326,10 +326,10 @@ CASES = {
 }
 
 
-def look(path, task, columns=None, train=None, field=FIELD):
+def look(path, task, columns=None, train=None, field=FIELD, asked=DataFormat.AUTO):
     """Check a data set as the stage does."""
     check = find_entry(task, PHI3).check(task, PHI3)
-    request = Request(field, path, Split.TRAIN, task, DataFormat.AUTO, columns or Columns(), check)
+    request = Request(field, path, Split.TRAIN, task, asked, columns or Columns(), check)
     return survey(open_data(request), train)
 
 
@@ -433,6 +433,26 @@ def test_plural_forms_between_the_first_and_the_last_are_warned_of(tmp_path):
     assert found.examples == 3
     message = "spec.dataset.train: 1 rows skipped, plural forms between the first and the last: row 4"
     assert found.warnings == (message,)
+
+
+def test_labels_that_look_alike_are_warned_of(tmp_path):
+    """`a`, `A` and `a ` are learnt as classes of their own, which is seldom meant."""
+    (tmp_path / "a.jsonl").write_bytes(lines(A, B, A | {"label": "A"}, A | {"label": "a "}))
+    found = look(tmp_path / "a.jsonl", CLASSES)
+    assert found.labels == ("A", "a", "a ", "b")
+    (warning,) = found.warnings
+    assert warning.startswith("spec.dataset.train: labels 'A' and 'a' and 'a ' differ by blanks or case only and are")
+    assert warning.endswith("learnt apart: row 3; row 1; row 4")
+
+
+@pytest.mark.parametrize("asked", [DataFormat.AUTO, DataFormat.LABELED_TEXT])
+def test_a_column_that_is_not_there_is_named(tmp_path, asked):
+    """With the field of the job that names it, and the columns that there are."""
+    (tmp_path / "a.jsonl").write_bytes(lines({"sent": "x", "class": "a"}, {"sent": "y", "class": "b"}))
+    message = r"train: spec\.dataset\.columns\.text: no row has a column 'sentence'; they have: class, sent$"
+    with pytest.raises(StageError, match=message):
+        look(tmp_path / "a.jsonl", CLASSES, Columns(text="sentence", label="class"), asked=asked)
+    assert look(tmp_path / "a.jsonl", CLASSES, Columns(text="sent", label="class"), asked=asked).labels == ("a", "b")
 
 
 def test_classes_are_listed_by_name(tmp_path):

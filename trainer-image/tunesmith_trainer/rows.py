@@ -12,6 +12,7 @@ from tunesmith_trainer.errors import BadConfigError, BadDataError
 from tunesmith_trainer.examples import Conversation, Example, Origin
 from tunesmith_trainer.fields import RowError
 from tunesmith_trainer.formats import FORMATS, detect_format
+from tunesmith_trainer.pairs import TRANSLATION, names_languages
 from tunesmith_trainer.readers import RawRow, Row
 from tunesmith_trainer.tables import Split, read_rows
 
@@ -114,7 +115,7 @@ def choose_format(rows: Sequence[Row], request: Request) -> DataFormat:
     """The asked format, or the first of the task's that fits any of some rows.
 
     Raises:
-        BadDataError: no format fits them.
+        BadDataError: no format fits them, or they have not the columns that the job names.
         BadConfigError: only a format of another task does, or the job names columns that the format has not.
     """
     found: DataFormat | None = request.asked
@@ -124,12 +125,34 @@ def choose_format(rows: Sequence[Row], request: Request) -> DataFormat:
         foreign = foreign_columns(request.columns, found)
         if foreign:
             raise BadConfigError("; ".join(foreign))
+        _require_columns(rows, request)
         return found
     other = detect_format(rows, request.columns)
     if other is not None:
         raise BadConfigError(f"{request.field}: {format_problem(request.task, other)}")
+    _require_columns(rows, request)
     known = "; ".join(f"{name}: {', '.join(FORMATS[name].columns)}" for name in formats_of(request.task))
     raise BadDataError(
         f"{request.field}: columns {', '.join(sorted(rows[0]))} fit no format ({known});"
         " name them in spec.dataset.columns"
     )
+
+
+def _require_columns(rows: Sequence[Row], request: Request) -> None:
+    """Refuse names of columns that none of some rows has."""
+    known = {column for row in rows for column in row} | _languages(rows, request.columns)
+    for field, name in request.columns.wire().items():
+        if name not in known:
+            has = ", ".join(sorted(known))
+            raise BadDataError(
+                f"{request.field}: spec.dataset.columns.{field}: no row has a column {name!r}; they have: {has}"
+            )
+
+
+def _languages(rows: Sequence[Row], columns: Columns) -> set[str]:
+    """Names that are no columns: languages within the column `translation`, or of the columns `source` and `target`."""
+    texts = [row[TRANSLATION] for row in rows if isinstance(row.get(TRANSLATION), dict)]
+    found = {language for text in texts for language in text}
+    if any(names_languages(row, columns) for row in rows):
+        found |= {name for name in (columns.source, columns.target) if name is not None}
+    return found

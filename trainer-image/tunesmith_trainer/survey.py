@@ -96,10 +96,7 @@ def survey(data: DataSet, train: Survey | None = None) -> Survey:
     problem = next(_problems(found, train, data.format, with_files=with_files), None)
     if problem:
         raise BadDataError(f"{data.request.field} ({data.format}): {problem}")
-    warnings = tuple(
-        f"{data.request.field}: {tally.count} rows skipped, {reason}: {tally.rows(with_files=with_files)}"
-        for reason, tally in found.skipped.items()
-    )
+    warnings = tuple(f"{data.request.field}: {warning}" for warning in _warnings(found, with_files=with_files))
     if train is not None:
         return Survey(found.examples, train.labels, train.multiple, warnings)
     return Survey(found.examples, tuple(sorted(found.labels)), _SEVERAL in found.ways, warnings)
@@ -116,6 +113,24 @@ def _gather(found: _Found, entry: Example | Refused) -> None:
     way = _way(entry)
     if way:
         found.ways.setdefault(way, Tally()).add(entry.origin)
+
+
+def _warnings(found: _Found, *, with_files: bool) -> Iterator[str]:
+    for reason, tally in found.skipped.items():
+        yield f"{tally.count} rows skipped, {reason}: {tally.rows(with_files=with_files)}"
+    for alike in _look_alikes(found.labels):
+        yield (
+            f"labels {' and '.join(repr(label) for label in alike)} differ by blanks or case only and are learnt apart:"
+            f" {'; '.join(found.labels[label].rows(with_files=with_files) for label in alike)}"
+        )
+
+
+def _look_alikes(labels: Iterable[str]) -> Iterator[list[str]]:
+    """Labels that a person may have meant to be one."""
+    same: dict[str, list[str]] = {}
+    for label in sorted(labels):
+        same.setdefault(label.strip().casefold(), []).append(label)
+    return (alike for alike in same.values() if len(alike) > 1)
 
 
 def _problems(found: _Found, train: Survey | None, data_format: DataFormat, *, with_files: bool) -> Iterator[str]:
