@@ -183,6 +183,17 @@ def test_model_and_data_come_from_the_hub(hub, prepare, job, tmp_path):
     assert set(hub.tokens) == {"Bearer hf_secret", None}
 
 
+def test_a_model_of_pickles_is_a_bad_configuration(hub, prepare, job):
+    """They are never fetched; the message says how to make safetensors of them."""
+    files = hub.repositories["acme/tiny"].commits[COMMIT]
+    del files["model.safetensors"]
+    code, termination = prepare(from_hub(job))
+    assert code == ExitCode.BAD_CONFIG
+    message = termination.failure.message
+    assert "acme/tiny has only pickled weights (pytorch_model.bin)" in message
+    assert "save_pretrained(folder)" in message
+
+
 @pytest.fixture
 def gated(hub):
     """A model that a token opens, whose tag v1 has a licence of its own."""

@@ -33,6 +33,7 @@ from tunesmith_trainer.errors import (
     StageError,
 )
 from tunesmith_trainer.fetch import Input, locate_model
+from tunesmith_trainer.hub import MODEL_PATTERNS
 from tunesmith_trainer.object_store import MANIFEST, fetch_objects, read_manifest
 from tunesmith_trainer.publish import publish_output
 from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE, Retry
@@ -173,6 +174,15 @@ def test_what_is_not_there_is_named(store: Server, tmp_path: Path) -> None:
         fetch_objects(store.remote("nothing"), tmp_path, ("*",))
     with pytest.raises(InputNotFoundError, match=r"1 objects and none of \*\.jsonl"):
         fetch_objects(store.remote("pickles"), tmp_path, ("*.jsonl",))
+
+
+def test_a_model_of_pickles_is_refused_before_it_is_fetched(s3: Server, tmp_path: Path) -> None:
+    """They are never fetched, so without a word the weights would just be missing."""
+    for name in ("config.json", "pytorch_model.bin"):
+        s3.put(f"pickled/{name}", b"{}")
+    with pytest.raises(BadConfigError, match=r"s3://box/pickled has only pickled weights \(pytorch_model.bin\)"):
+        fetch_objects(s3.remote("pickled"), tmp_path / "in", MODEL_PATTERNS)
+    assert not (tmp_path / "in").exists()
 
 
 def test_a_cut_download_goes_on_where_it_was(store: Server, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2  # the client's own; its errors are no httpx ones
-from huggingface_hub import DryRunFileInfo, HfApi, snapshot_download
+from huggingface_hub import DryRunFileInfo, HfApi, ModelInfo, snapshot_download
 from huggingface_hub.errors import (
     DryRunError,
     GatedRepoError,
@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 
 from tunesmith_api import Location
 from tunesmith_trainer.errors import InputNotFoundError
+from tunesmith_trainer.pickles import SAFE, refuse_pickles
 from tunesmith_trainer.pinned import pin
 from tunesmith_trainer.retry import TransientError, retry_from
 from tunesmith_trainer.tables import KINDS
@@ -34,7 +35,7 @@ _HINTS = {
 }
 _STATUS_LINE = re.compile(r"\d{3} Client Error\.")
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")
-MODEL_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "LICENSE*")
+MODEL_PATTERNS = (SAFE, "*.json", "*.jinja", "tokenizer.model", "LICENSE*")
 DATA_PATTERNS = tuple(f"*{suffix}{gzip}" for kind in KINDS.values() for suffix in kind.suffixes for gzip in ("", ".gz"))
 
 
@@ -42,6 +43,7 @@ def fetch_model(location: Location, target: Path, token: str | None) -> None:
     """Fetch a model repository's safetensors, configuration and tokenizer; weights in pickle files stay where they are.
 
     Raises:
+        BadConfigError: it has pickles only.
         InputNotFoundError: no such repository or revision, or the token does not open it.
         ServiceUnavailableError: the hub does not answer.
     """
@@ -88,7 +90,10 @@ def _snapshot(
 
     def attempt() -> None:
         with _errors(label, token):
-            commit = HfApi(token=options["token"]).repo_info(repository, repo_type=kind, revision=asked).sha or asked
+            found = HfApi(token=options["token"]).repo_info(repository, repo_type=kind, revision=asked)
+            if isinstance(found, ModelInfo):
+                refuse_pickles(label, (file.rfilename for file in found.siblings or ()))
+            commit = found.sha or asked
             pin(target, label, commit)
             planned = snapshot_download(repository, revision=commit, dry_run=True, **options)
             require_space(target, sum(file.file_size or 0 for file in planned if file.will_download), label)

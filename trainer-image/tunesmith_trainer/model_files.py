@@ -19,9 +19,9 @@ from tunesmith_api.tasks import ENCODER_TYPES, model_kind
 from tunesmith_api.techniques import virtual_tokens
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
 from tunesmith_trainer.fetch import Input, locate_model
+from tunesmith_trainer.pickles import SAFE, refuse_pickles
 from tunesmith_trainer.workspace import Workspace, read_json
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 #: Decoders that both transformers loads and the ONNX model builder knows.
 EXPORTABLE = frozenset(
     f"{name}ForCausalLM"
@@ -101,10 +101,9 @@ def inspect_model(path: Path) -> ModelFiles:
     if config is None:
         raise InputNotFoundError(f"spec.model: {path} has no readable config.json")
     _refuse_architecture(config)
-    weights = sorted(path.glob("*.safetensors"))
+    weights = sorted(path.glob(SAFE))
     if not weights:
-        if any(found for pattern in _PICKLES for found in path.glob(pattern)):
-            raise BadConfigError(f"spec.model: {path} has only pickled weights, which can run code; use safetensors")
+        refuse_pickles(str(path), (file.name for file in path.iterdir()))
         if (path / "export-report.json").is_file():
             raise BadConfigError(
                 f"spec.model: {path} is a job's exported model, which cannot be tuned; set that job's export.format to"

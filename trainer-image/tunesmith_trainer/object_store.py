@@ -15,6 +15,7 @@ import obstore
 from pydantic import BaseModel, ValidationError
 
 from tunesmith_trainer.errors import InputNotFoundError
+from tunesmith_trainer.pickles import SAFE, refuse_pickles
 from tunesmith_trainer.pinned import pin
 from tunesmith_trainer.retry import TransientError
 from tunesmith_trainer.stores import ChangedError, Remote
@@ -81,6 +82,7 @@ def fetch_objects(remote: Remote, target: Path, patterns: Sequence[str]) -> Path
         The local file, or the folder.
 
     Raises:
+        BadConfigError: a model's weights are wanted, and the folder has pickled ones only.
         InputNotFoundError: there is no such object or folder, its upload is not complete, or access is denied.
         ServiceUnavailableError: the store does not answer.
         OutputNotWritableError: the disk has no room for it.
@@ -140,6 +142,8 @@ def _listed(remote: Remote) -> list[_Object]:
 def _wanted(remote: Remote, found: Sequence[_Object], patterns: Sequence[str]) -> list[_Object]:
     if not found:
         raise InputNotFoundError(f"{remote.label(remote.folder)}: there is no such object, and no folder of that name")
+    if SAFE in patterns:
+        refuse_pickles(remote.label(remote.folder), (one.name for one in found))
     wanted = [one for one in found if _matches(one.name, patterns)]
     if not wanted:
         raise InputNotFoundError(
