@@ -9,6 +9,7 @@ import pytest
 
 from tunesmith_api.enums import DataFormat, Task
 from tunesmith_api.finetunejob import Columns
+from tunesmith_trainer.controls import control_tokens
 from tunesmith_trainer.errors import StageError
 from tunesmith_trainer.recipes import find_entry
 from tunesmith_trainer.rows import Request, open_data
@@ -329,7 +330,8 @@ CASES = {
 def look(path, task, columns=None, train=None, field=FIELD, asked=DataFormat.AUTO):
     """Check a data set as the stage does."""
     check = find_entry(task, PHI3).check(task, PHI3)
-    request = Request(field, path, Split.TRAIN, task, asked, columns or Columns(), check)
+    controls = control_tokens(PHI3)
+    request = Request(field, path, Split.TRAIN, task, asked, columns or Columns(), check, controls=controls)
     return survey(open_data(request), train)
 
 
@@ -433,6 +435,28 @@ def test_plural_forms_between_the_first_and_the_last_are_warned_of(tmp_path):
     assert found.examples == 3
     message = "spec.dataset.train: 1 rows skipped, plural forms between the first and the last: row 4"
     assert found.warnings == (message,)
+
+
+CONTROL = "see <|end|> there"
+
+
+@pytest.mark.parametrize(
+    ("task", "good", "bad"),
+    [
+        (CHAT, ASKED, ASKED | {"prompt": CONTROL}),
+        (CHAT, GOOD, {"messages": [{"role": "user", "content": CONTROL}, GOOD["messages"][1]]}),
+        (WRITING, {"text": "<end>"}, {"text": CONTROL}),
+        (TRANSLATION, {"source": "a", "target": "b"}, {"source": "a", "target": CONTROL}),
+        (ANSWERS, asked(4), asked(4) | {"question": CONTROL}),
+        (CLASSES, A, B | {"text": CONTROL}),
+    ],
+)
+def test_control_tokens_in_texts_are_warned_of(tmp_path, task, good, bad):
+    """What somebody typed would end a turn; the rows are usable, and told with their count."""
+    (tmp_path / "a.jsonl").write_bytes(lines(good, bad, good, bad))
+    (warning,) = look(tmp_path / "a.jsonl", task).warnings
+    assert warning.startswith("spec.dataset.train: 2 rows have control tokens of spec.model in their texts")
+    assert warning.endswith("the first one '<|end|>': rows 2, 4")
 
 
 def test_labels_that_look_alike_are_warned_of(tmp_path):

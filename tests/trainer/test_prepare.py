@@ -285,7 +285,7 @@ def test_weights_in_pickles_are_refused(job, run_here, tmp_path):
     (tmp_path / "model" / "pytorch_model.bin").write_bytes(b"")
     ended = run_here(PREPARE, job(model={"preset": None, "uri": f"file://{tmp_path}/model"}))
     assert ended.code == ExitCode.BAD_CONFIG
-    assert "use safetensors" in ended.message
+    assert "write them as safetensors" in ended.message
 
 
 def test_code_of_a_repository_is_never_run(job, run_here, tmp_path):
@@ -422,6 +422,13 @@ def test_repeated_rows_are_warned_of(job, run_here, write_rows):
         "spec.dataset.train: 4 rows repeat earlier ones; drop them unless they weigh more: rows 3, 6, 7 and 1 more",
         "1 evaluation rows are among the training rows; their scores say little: row 1",
     ]
+
+
+def test_control_tokens_are_those_of_the_jobs_model(job, run_here, write_rows):
+    """A prompt that has the model's end of a turn in it is told of."""
+    uri = write_rows([GOOD, GOOD | {"prompt": "what does <|end|> mean"}])
+    ended = run_here(PREPARE, on_rows(job, uri, dataset={"evaluation": {"uri": write_rows([GOOD], "e.jsonl")}}))
+    assert "control tokens of spec.model in their texts" in ended.outcome.dataset.warnings[0]
 
 
 @pytest.mark.parametrize("task", ["Chat", "TextGeneration"])

@@ -1,5 +1,6 @@
 """The prepare stage: fetch, convert, check and tokenise, so that bad inputs fail before an accelerator is asked for."""
 
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from tunesmith_api.shapes import architecture_of
 from tunesmith_api.tasks import model_kind
 from tunesmith_trainer import log
 from tunesmith_trainer.config import lora_of, refuse_unmeasured_gates
+from tunesmith_trainer.controls import control_tokens
 from tunesmith_trainer.fetch import Input, locate_data
 from tunesmith_trainer.instructions import Instruction
 from tunesmith_trainer.making import (
@@ -75,7 +77,7 @@ def prepare(run: Run, outcome: Outcome) -> None:
     shutil.rmtree(workspace.unpacked, ignore_errors=True)  # of a run that was killed while it read
     job = Job(spec, files, limit)
     check = find_entry(spec.task, files.path).check(spec.task, files.path)
-    made = make_parts(workspace, job, _requests(spec, sources, check))
+    made = make_parts(workspace, job, _requests(spec, sources, check, control_tokens(files.path)))
     outcome.dataset = _status(made, workspace)
     write_json(workspace.prepare_report, outcome.dataset)
     write_text(workspace.samples, "".join(f"{sample.model_dump_json()}\n" for sample in made.evaluation.samples))
@@ -145,9 +147,11 @@ def _completed(workspace: Workspace, key: str) -> DatasetStatus | None:
     return DatasetStatus.model_validate(report)
 
 
-def _requests(spec: FineTuneJobSpec, sources: _Sources, check: Check = accept) -> tuple[Request, Request | None]:
+def _requests(
+    spec: FineTuneJobSpec, sources: _Sources, check: Check = accept, controls: re.Pattern[str] | None = None
+) -> tuple[Request, Request | None]:
     dataset = spec.dataset
-    read = (spec.task, dataset.format, dataset.columns, check, sources.scratch)
+    read = (spec.task, dataset.format, dataset.columns, check, sources.scratch, controls)
     train = Request(TRAIN, sources.train, Split.TRAIN, *read)
     if sources.evaluation is None:
         return train, None

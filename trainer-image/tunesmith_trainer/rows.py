@@ -1,5 +1,6 @@
 """A data set as a stream of examples: the format is chosen by the first rows, then each row is converted by itself."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -39,6 +40,7 @@ class Request:
         columns: column names that differ from the format's own.
         check: refuses examples that the model cannot learn.
         scratch: folder for what must be unpacked to be read; the system's when there is none.
+        controls: finds control tokens of the model's tokenizer in a text; None where there are none to find.
     """
 
     field: str
@@ -49,6 +51,7 @@ class Request:
     columns: Columns = Columns()  # noqa: RUF009 - frozen
     check: Check = accept
     scratch: Path | None = None
+    controls: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

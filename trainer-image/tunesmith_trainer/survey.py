@@ -1,9 +1,11 @@
 """The first pass over a data set: every row is converted and checked before any is tokenised; only counts are held."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tunesmith_api.enums import DataFormat
+from tunesmith_trainer.controls import find_control
 from tunesmith_trainer.errors import BadDataError
 from tunesmith_trainer.examples import Example, Labeled, TokenLabeled
 from tunesmith_trainer.meter import Meter
@@ -43,6 +45,8 @@ class _Found:
     refused: Tally = field(default_factory=Tally)
     skipped: dict[str, Tally] = field(default_factory=dict)
     labels: dict[str, Tally] = field(default_factory=dict)
+    #: Rows with a control token of the model's in their texts.
+    controls: Tally = field(default_factory=Tally)
     #: The rows of each way to give classes: one or a list, IOB names or plain ones.
     ways: dict[str, Tally] = field(default_factory=dict)
 
@@ -83,7 +87,7 @@ def survey(data: DataSet, train: Survey | None = None) -> Survey:
     meter = Meter("checking rows", field=data.request.field)
     for entry in data.examples():
         meter.add()
-        _gather(found, entry)
+        _gather(found, entry, data.request.controls)
         if len(found.labels) > MOST_CLASSES:
             raise BadDataError(
                 f"{data.request.field} has more than {MOST_CLASSES} labels; is spec.dataset.columns.label a text?"
@@ -102,12 +106,15 @@ def survey(data: DataSet, train: Survey | None = None) -> Survey:
     return Survey(found.examples, tuple(sorted(found.labels)), _SEVERAL in found.ways, warnings)
 
 
-def _gather(found: _Found, entry: Example | Refused) -> None:
+def _gather(found: _Found, entry: Example | Refused, controls: re.Pattern[str] | None) -> None:
     if isinstance(entry, Refused):
         tally = found.skipped.setdefault(entry.reason, Tally()) if entry.skipped else found.refused
         tally.add(entry.origin, entry.reason)
         return
     found.examples += 1
+    control = find_control(controls, entry)
+    if control:
+        found.controls.add(entry.origin, control)
     for label in labels_of(entry):
         found.labels.setdefault(label, Tally()).add(entry.origin)
     way = _way(entry)
@@ -118,6 +125,11 @@ def _gather(found: _Found, entry: Example | Refused) -> None:
 def _warnings(found: _Found, *, with_files: bool) -> Iterator[str]:
     for reason, tally in found.skipped.items():
         yield f"{tally.count} rows skipped, {reason}: {tally.rows(with_files=with_files)}"
+    if found.controls.count:
+        yield (
+            f"{found.controls.count} rows have control tokens of spec.model in their texts, which it reads as such,"
+            f" the first one {found.controls.first[0][1]!r}: {found.controls.rows(with_files=with_files)}"
+        )
     for alike in _look_alikes(found.labels):
         yield (
             f"labels {' and '.join(repr(label) for label in alike)} differ by blanks or case only and are learnt apart:"
