@@ -424,6 +424,17 @@ def test_repeated_rows_are_warned_of(job, run_here, write_rows):
     ]
 
 
+@pytest.mark.parametrize(("classes", "lost"), [(10, 5), (2, 0)])
+def test_a_class_that_is_held_out_whole_is_warned_of(job, run_here, write_rows, classes, lost):
+    """Half of the rows are held out: of ten classes with a row each five cannot be learnt, of two both can."""
+    uri = write_rows([{"text": f"t{n}", "label": f"c{n % classes}"} for n in range(10)])
+    ended = run_here(PREPARE, on_rows(job, uri, task="TextClassification"))
+    assert ended.code == 0, ended.message
+    told = [warning for warning in ended.outcome.dataset.warnings if "is held out" in warning]
+    assert len(told) == bool(lost)
+    assert not lost or re.search(rf"every row with the labels (c\d,? ?){{{lost}}}is held out, so that none", told[0])
+
+
 def test_control_tokens_are_those_of_the_jobs_model(job, run_here, write_rows):
     """A prompt that has the model's end of a turn in it is told of."""
     uri = write_rows([GOOD, GOOD | {"prompt": "what does <|end|> mean"}])

@@ -23,7 +23,7 @@ from tunesmith_trainer.parts import Making, PartFiles, PartReport, PartWriter
 from tunesmith_trainer.recipe import RowEncoder
 from tunesmith_trainer.recipes import Setting, find_entry
 from tunesmith_trainer.rows import DataSet, Refused, Request, open_data
-from tunesmith_trainer.survey import Survey, several_files, survey
+from tunesmith_trainer.survey import Survey, labels_of, several_files, shown_labels, survey
 from tunesmith_trainer.tables import data_files
 from tunesmith_trainer.workspace import Workspace, file_digest, key_of
 
@@ -184,17 +184,30 @@ def _write(
     instruction = job.instruction(found.labels, multiple=found.multiple)
     making = Making(field, encoder, job.row, job.limit, several_files(data), instruction)
     meter = Meter("tokenising rows", found.examples, field=field)
+    learnt: set[str] = set()
     with ExitStack() as stack:
         writers = [stack.enter_context(PartWriter(files, making)) for files in targets]
         for example in _usable(data):
-            writers[choose()].add(example)
+            place = choose()
+            writers[place].add(example)
+            if place == 0:
+                learnt.update(labels_of(example))
             meter.add()
     meter.finish()
     labels = {"labels": list(found.labels), "multiple_labels": found.multiple}
+    lost = [label for label in found.labels if label not in learnt] if len(targets) > 1 else []
+    warnings = (*found.warnings, *([f"{field}: {_held_out_whole(lost)}"] if lost else []))
     return [
-        writer.report(key, data.format, warnings=found.warnings if place == 0 else (), **labels)
+        writer.report(key, data.format, warnings=warnings if place == 0 else (), **labels)
         for place, writer in enumerate(writers)
     ]
+
+
+def _held_out_whole(labels: Sequence[str]) -> str:
+    return (
+        f"every row with the labels {shown_labels(labels)} is held out, so that none of them can be learnt; add rows of"
+        " them, or give spec.dataset.evaluation.uri"
+    )
 
 
 def _usable(data: DataSet) -> Iterator[Example]:

@@ -1,7 +1,7 @@
 """The first pass over a data set: every row is converted and checked before any is tokenised; only counts are held."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tunesmith_api.enums import DataFormat
@@ -159,7 +159,7 @@ def _problems(found: _Found, train: Survey | None, data_format: DataFormat, *, w
         yield f"{ways[0]}, where the training rows have {usual}; write all rows alike"
     for label in sorted(set(found.labels) - set(train.labels)):
         rows = found.labels[label].rows(with_files=with_files)
-        known = _shown(train.labels)
+        known = shown_labels(train.labels)
         yield f"{rows}: label {label!r} is on no training row, so it cannot be learnt; those have {known}"
 
 
@@ -172,6 +172,7 @@ def _too_few(found: _Found, *, tags: bool) -> Iterator[str]:
         yield f"every row has the label {next(iter(found.labels))!r}; classification needs two classes or more"
 
 
-def _shown(labels: tuple[str, ...]) -> str:
+def shown_labels(labels: Sequence[str]) -> str:
+    """The first of some labels, and how many more there are."""
     rest = len(labels) - _SHOWN_CLASSES
     return ", ".join(labels[:_SHOWN_CLASSES]) + (f" and {rest} more" if rest > 0 else "")
