@@ -78,5 +78,9 @@ _UNITS = {
 
 def _amounts(goal: Measure, amount: Amount) -> str:
     unit, size = _UNITS[goal]
-    found, of = (f"{value / size:.3g}" for value in (amount.found, amount.of))
-    return f"{found} of {of} {unit}"
+    found, of = (value / size for value in (amount.found, amount.of))
+    return f"{_short(found)} of {_short(of)} {unit}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
