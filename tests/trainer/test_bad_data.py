@@ -84,7 +84,7 @@ CASES = {
         CLASSES,
         "a.csv",
         b'text,labels\nx,"[""\\ud800""]"\n',
-        r"row 1: labels\[0\] has '\\ud800' at character 0, half of a surrogate pair",
+        r"row 2: labels\[0\] has '\\ud800' at character 0, half of a surrogate pair",
     ),
     "wrong role order": (
         CHAT,
