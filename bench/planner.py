@@ -209,7 +209,10 @@ def point(case: Case, result: dict[str, int]) -> Point:
     measured = result["peak_bytes"] - result["libraries_bytes"] + FITTED_LIBRARIES_BYTES
     memory = estimated(case)
     states = memory.weights + memory.adapter + memory.optimizer + memory.exchange + memory.workspace
+    training = memory.transient + memory.allocator >= memory.evaluating
     sizes = (memory.total, measured, memory.transient, states)
+    if not training:
+        sizes = (memory.total, measured, 0, states + memory.evaluating)
     return Point(case.model, case.label, case.batch, case.length, case.manner, *sizes)
 
 

@@ -21,7 +21,8 @@ class Point:
         model, technique, batch, length, precision: what it was.
         estimated: the planner's peak in bytes.
         measured: the kernel's.
-        transient: estimated bytes of tensors that come and go; states: of weights, adapter and moments.
+        transient: estimated bytes of tensors that come and go in training, where its peak is the highest; states: of
+            weights, adapter and moments, and of an evaluation where that is the highest.
     """
 
     model: str

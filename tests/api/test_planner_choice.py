@@ -291,7 +291,7 @@ def needed(sharing: str) -> int:
 
 @pytest.mark.parametrize(
     ("nodes", "room", "fits"),
-    [(1, 1.8, False), (1, 2.0, True), (2, 1.0, True), (2, 0.9, False), (None, 1.8, None), (None, 2.0, True)],
+    [(1, 1.8, False), (1, 2.0, True), (2, 1.01, True), (2, 0.9, False), (None, 1.8, None), (None, 2.0, True)],
 )
 def test_workers_that_share_a_node_fit_together(nodes: int | None, room: float, fits: bool | None) -> None:  # noqa: FBT001 - pytest's
     """Two workers need two nodes that hold one each, or one that holds both; unknown is the number, unknown the fit."""

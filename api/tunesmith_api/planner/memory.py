@@ -23,7 +23,7 @@ from tunesmith_api.shapes import (
 from tunesmith_api.techniques import virtual_tokens
 
 #: Python, torch, transformers, PEFT, bitsandbytes, DeepSpeed and what they load on first use (fitted: docs/planner.md).
-FRAMEWORK_BYTES = 1056 * 2**20
+FRAMEWORK_BYTES = 1080 * 2**20
 #: Of that, resident after the imports on the machine that it was fitted on; elsewhere it was 964 and 1,046 MiB.
 FITTED_LIBRARIES_BYTES = 912 * 2**20
 #: What a process with a GPU keeps on the device: CUDA's context and kernels (assumed).
@@ -48,7 +48,7 @@ COMPLETION_SHARE = 0.75
 LOGIT_COPIES = 3
 #: What the allocator holds beside live tensors at the peak, as a share of them: gaps in the heap between tensors of
 #: many sizes (fitted: docs/planner.md). On a device: what CUDA's caching allocator rounds up (assumed).
-HOST_SLACK, DEVICE_SLACK = 0.42, 0.1
+HOST_SLACK, DEVICE_SLACK = 0.5, 0.1
 ADAM_BYTES = 8
 FP32, HALF = 4, 2
 
@@ -122,7 +122,8 @@ class MemoryEstimate:
         exchange: what several processes hold to exchange gradients and weights.
         workspace: what operators hold beside tensors.
         restored: what the weights take more in an evaluation, which has all of them in fp32.
-        slack: what the allocator holds beside tensors, as a share of the transient ones.
+        slack: what the allocator holds beside tensors, as a share of those of training.
+        evaluation_slack: the same of an evaluation's; none on a host, whose heap the trainer returns before.
         host: memory beside the devices' that a worker's processes need for offloading and for loading the model, each
             the whole of it; 0 where the device is the host.
         accumulates: whether gradients stay over several backward passes.
@@ -140,26 +141,31 @@ class MemoryEstimate:
     workspace: int = 0
     restored: int = 0
     slack: float = HOST_SLACK
+    evaluation_slack: float = 0.0
     host: int = 0
     accumulates: bool = False
 
     @property
     def transient(self) -> int:
-        """The most that comes on top of the states: the forward pass's end, the backward pass's end, or evaluation.
+        """The most of training that comes on top of the states: at the forward pass's end, or at the backward pass's.
 
         Gradients grow in the backward pass as activations go, and are freed after each step unless steps accumulate.
         """
         forward = self.activations + self.logits
         if self.accumulates:
             forward += self.gradients
-        return max(forward, self.gradients, self.evaluation)
+        return max(forward, self.gradients)
+
+    @property
+    def evaluating(self) -> int:
+        """What an evaluation has on top of the states."""
+        return self.restored + int(self.evaluation * (1 + self.evaluation_slack))
 
     @property
     def total(self) -> int:
         """Peak on the device (in the process, where there is no device)."""
         states = self.weights + self.adapter + self.optimizer + self.exchange
-        evaluating = self.restored + int(self.evaluation * (1 + self.slack))
-        return states + self.framework + self.workspace + max(self.transient + self.allocator, evaluating)
+        return states + self.framework + self.workspace + max(self.transient + self.allocator, self.evaluating)
 
     @property
     def allocator(self) -> int:
@@ -168,7 +174,9 @@ class MemoryEstimate:
 
     def parts(self) -> dict[str, int]:
         """The parts by name, for a table or a bar."""
-        own = [part.name for part in fields(self) if part.name not in {"host", "accumulates", "slack"}]
+        own = [
+            part.name for part in fields(self) if part.name not in {"host", "accumulates", "slack", "evaluation_slack"}
+        ]
         return {name: getattr(self, name) for name in (*own, "allocator")}
 
 
@@ -208,6 +216,7 @@ def estimate_memory(
         workspace=_workspace(model, technique),
         restored=saved,
         slack=DEVICE_SLACK if device else HOST_SLACK,
+        evaluation_slack=DEVICE_SLACK if device else 0.0,
         host=host + shared.per_worker * (FRAMEWORK_BYTES + model.parameters * FP32) if device else 0,
         accumulates=work.accumulation > 1,
     )
