@@ -34,7 +34,7 @@ def test_auto_fits_the_machine(tmp_path: Path) -> None:
         training={"batchSize": 1, "maxSequenceLength": 128},
         export={"format": "Adapter"},
     )
-    machine = Machine(cpus=4, memory_bytes=24 << 30, free_bytes=20 << 30)
+    machine = Machine(cpus=4, memory_bytes=20 << 30, free_bytes=18 << 30)
     local = local_job(asked, tmp_path, RunFolder(tmp_path / "run"), {}, machine)
     assert local.config.spec.technique.type == "QLoRA"
     assert any("Without quantisation nothing fits" in reason for reason in local.resolution.reasons)

@@ -220,7 +220,7 @@ def test_workers_share_the_workspace(facts: Callable[..., Facts], workers: int, 
         ({}, "4", "8"),
         ({"workers": 2}, "2", "4"),
         ({"workers": 2, "processesPerWorker": 2}, "2", "2"),
-        ({"workers": 20}, "250m", "1"),
+        ({"workers": 18}, "250m", "1"),
     ],
 )
 def test_workers_share_the_nodes(facts: Callable[..., Facts], distribution: Body, cpu: str, threads: str) -> None:
