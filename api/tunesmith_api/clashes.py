@@ -94,8 +94,7 @@ _STAGE_3 = {"distribution.strategy": Strategy.DEEPSPEED, "distribution.zero_stag
 #: LoRA, rsLoRA, LoRA+, DoRA and full tuning train the same under ZeRO stage 3 as in one process (run on two). PiSSA was
 #: tried and went another way without a word, QLoRA is refused by transformers, the other methods were not tried.
 _NOT_IN_PARTS = "does not train, or was not tried, in parts; use zeroStage 2,"
-#: Initialisations that split the base model's weights in two, and so change them too.
-_SPLITS = (LoraInit.PISSA, LoraInit.OLORA)
+_SPLITS = tuple(init for init in LoraInit if init.splits_base)
 
 
 def _peft(method: PeftMethod) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class LoraInit(StrEnum):
     OLORA = "OLoRA"
     LOFTQ = "LoftQ"
 
+    @property
+    def splits_base(self) -> bool:
+        """Whether the base model's weights are split in two, and so changed too."""
+        return self in {LoraInit.PISSA, LoraInit.OLORA}
+
 
 class Quantization(StrEnum):
     """How QLoRA stores the frozen base weights."""

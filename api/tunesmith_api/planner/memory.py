@@ -8,7 +8,7 @@ and "assumed" that nothing was measured.
 from dataclasses import dataclass, fields, replace
 
 from tunesmith_api.architecture import Architecture
-from tunesmith_api.enums import LoraInit, ModelKind, Offload, TechniqueType
+from tunesmith_api.enums import ModelKind, Offload, TechniqueType
 from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_api.planner.footprint import extra_elements, footprint_of
 from tunesmith_api.planner.storage import storage_of
@@ -201,8 +201,8 @@ def estimate_memory(
     states = _states(model, technique, shared)
     work = replace(work, sequence_length=work.sequence_length + virtual_tokens(technique))
     on_device, host = _place(states, shared, device=device)
-    saved = HALF * halved_weights(model, technique, work) if shared.zero_stage is None else 0
-    work = replace(work, lossless_half=saved > 0)
+    work = replace(work, lossless_half=work.lossless_half and shared.zero_stage is None)  # DeepSpeed keeps fp32
+    saved = HALF * halved_weights(model, technique, work)
     return MemoryEstimate(
         weights=on_device.weights - saved,
         adapter=states.adapter,
@@ -376,7 +376,7 @@ def _half_copies(model: Architecture, technique: TechniqueSpec, work: Workload) 
 
 def halved_weights(model: Architecture, technique: TechniqueSpec, work: Workload) -> int:
     """How many frozen weights training holds in half precision, without DeepSpeed: see the trainer's `halved`."""
-    changed = technique.lora is not None and technique.lora.init in {LoraInit.PISSA, LoraInit.OLORA}
+    changed = technique.lora is not None and technique.lora.init.splits_base
     if not (work.autocast and work.lossless_half) or changed or storage_of(technique).quantized:
         return 0
     linear = linear_weights(model)
