@@ -66,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("ETag", identity)
         elif not start:
             self.send_header("Last-Modified", identity)
-        if start:
+        if start and not self.server.silent:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         end = start + self.server.cut if self.server.cut else len(content)
@@ -92,7 +92,7 @@ def server(certificate, monkeypatch):
     httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
     httpd.seen, httpd.redirects, httpd.failures = [], {}, []
     httpd.large, httpd.cut, httpd.sent = {}, 0, 0
-    httpd.ranges, httpd.careless, httpd.skipped = True, False, 0
+    httpd.ranges, httpd.careless, httpd.skipped, httpd.silent = True, False, 0, False
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     yield httpd
@@ -287,10 +287,11 @@ def test_two_versions_are_not_mixed(server, port, tmp_path, before, now, content
     assert (tmp_path / "large").read_bytes() == content
 
 
-def test_a_rest_from_another_position_is_refused(server, port, tmp_path):
-    """A gap would be filled with zeros: the file is read anew."""
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_rest_from_another_position_is_refused(server, port, tmp_path, silent):
+    """A gap would be filled with zeros: the file is read anew, also where the server does not say its position."""
     leave_a_part(server, port, tmp_path)
-    server.skipped = 10
+    server.skipped, server.silent = (0, True) if silent else (10, False)
     fetch_https(f"https://{NAME}:{port}/large", tmp_path / "large", ANYWHERE)
     assert (tmp_path / "large").read_bytes() == LARGE
 

@@ -226,6 +226,64 @@ def test_a_tag_that_moved_is_not_unpacked_over_the_old_files(
     assert content_of(tmp_path / "back") == content_of(folder)
 
 
+BLOB = os.urandom(3 << 20)
+
+
+class Careless(http.server.BaseHTTPRequestHandler):
+    """A registry with one blob, which it cuts at its half; asked for the rest, it answers by `server.way`."""
+
+    def do_GET(self):
+        """The root, the manifest, or the blob."""
+        digest = f"sha256:{hashlib.sha256(BLOB).hexdigest()}"
+        layer = {"digest": digest, "size": len(BLOB), "annotations": {"org.opencontainers.image.title": "model.bin"}}
+        bodies = {"/v2/team/bot/manifests/v1": json.dumps({"layers": [layer]}).encode()}
+        if self.path.endswith(digest):
+            self.give(int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-")))
+        else:
+            self.send_file(200, bodies.get(self.path, b""))
+
+    def give(self, start):
+        """The blob, cut the first time, or what is taken for the rest of it."""
+        self.server.starts.append(start)
+        if len(self.server.starts) == 1:
+            self.send_file(200, BLOB, sent=len(BLOB) // 2)
+        elif not start:
+            self.send_file(200, BLOB)
+        elif self.server.way == "no rest":
+            self.send_file(416, b"")
+        else:
+            extent = {"Content-Range": f"bytes {start - 10}-{len(BLOB) - 11}/{len(BLOB)}"}
+            self.send_file(206, BLOB[start - 10 : -10], **(extent if self.server.way == "another range" else {}))
+
+    def send_file(self, status, body, sent=None, **headers):
+        """An answer, or its beginning."""
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[:sent])
+
+    def log_message(self, *_):
+        """Keep quiet."""
+
+
+@pytest.mark.parametrize("way", ["another range", "a range without its bounds", "no rest"])
+def test_a_blob_whose_rest_is_another_one_is_fetched_anew(tmp_path: Path, way: str) -> None:
+    """Its bytes would come to lie in the wrong place, which the digest tells only when all of them are here."""
+    httpd: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Careless)
+    httpd.way, httpd.starts = way, []
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        fetch_artifact(Place(f"127.0.0.1:{httpd.server_address[1]}").repository("team/bot:v1"), tmp_path / "back")
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+    assert content_of(tmp_path / "back") == {"model.bin": BLOB}
+    first, rest, *anew = httpd.starts
+    assert (first, anew) == (0, [0])
+    assert rest > 0
+
+
 def test_files_of_an_artifact_are_read(registry: Place, tmp_path: Path) -> None:
     """An artifact as the ORAS command line makes it: a layer per file, named by an annotation."""
     layer = {"mediaType": "text/plain", "digest": registry.push("data/rows", b'{"text": "hi"}\n'), "size": 15}

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import httpx
 from tunesmith_trainer.addresses import ALLOWED_HOSTS_VARIABLE, parse_allowed_hosts, resolve_public
 from tunesmith_trainer.errors import BadConfigError, BadDataError, InputNotFoundError, ServiceUnavailableError
 from tunesmith_trainer.retry import Retry, TransientError, retry_from
-from tunesmith_trainer.transfer import Opened, Wanted, fetch_file
+from tunesmith_trainer.transfer import Opened, Wanted, fetch_file, part_bounds
 
 MAX_REDIRECTS = 5
 #: Environment variable: greatest size of one fetched file, in bytes.
@@ -131,10 +130,7 @@ def _opened(response: httpx.Response, asked: str) -> Opened:
     size = int(length) if length.isdigit() else None
     start = 0
     if response.status_code == httpx.codes.PARTIAL_CONTENT:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        if found is None:
-            raise TransientError("the server's answer to a range has no Content-Range")
-        start, size = int(found[1]), int(found[2])
+        start, size = part_bounds(response.headers.get("Content-Range", ""))
     identity = _identity(response.headers)
     if start and not identity and not asked.startswith('"'):
         identity = asked  # a rest may come without Last-Modified, though never without its ETag (RFC 9110, 15.3.7)

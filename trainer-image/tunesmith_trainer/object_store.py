@@ -19,8 +19,7 @@ from tunesmith_trainer.pickles import SAFE, refuse_pickles
 from tunesmith_trainer.pinned import pin
 from tunesmith_trainer.retry import TransientError
 from tunesmith_trainer.stores import ChangedError, Remote
-from tunesmith_trainer.transfer import Opened, Wanted, fetch_file, require_space
-from tunesmith_trainer.workspace import file_digest
+from tunesmith_trainer.transfer import Opened, Wanted, fetch_file, is_whole, require_space
 
 MANIFEST = "tunesmith-manifest.json"
 _CHUNK_BYTES = 2**20
@@ -183,18 +182,11 @@ def read_manifest(remote: Remote) -> Manifest | None:
 
 def _fetch(remote: Remote, objects: Sequence[_Object], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    missing = [one for one in objects if not _is_there(target / one.name, one)]
+    missing = [one for one in objects if not is_whole(target / one.name, one.size, one.sha256)]
     require_space(target, sum(one.size for one in missing), remote.label(remote.folder))
     for one in missing:
         wanted = Wanted(remote.label(one.path), _opener(remote, one), one.sha256)
         fetch_file(wanted, target / one.name, remote.retry)
-
-
-def _is_there(file: Path, wanted: _Object) -> bool:
-    """Whether an earlier attempt has brought an object whole."""
-    if not file.is_file() or file.stat().st_size != wanted.size:
-        return False
-    return not wanted.sha256 or file_digest(file) == wanted.sha256
 
 
 def _opener(remote: Remote, wanted: _Object) -> Callable[[int, str], contextlib.AbstractContextManager[Opened]]:

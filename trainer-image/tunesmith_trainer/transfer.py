@@ -1,6 +1,7 @@
 """Bringing remote bytes to a file: resumed where it was cut, checked, bounded, and there only when it is whole."""
 
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +20,10 @@ _QUIET_BYTES = 64 * 2**20
 _QUIET_SECONDS = 10.0
 #: Room that a disk keeps beside what is fetched.
 _SLACK_BYTES = 16 * 2**20
+#: Where a part of a file begins whose server does not say where, or that is no part of it.
+UNKNOWN_START = -1
+_GIT_LENGTH = 40
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Opened:
     Attributes:
         chunks: its bytes.
         start: position of the first one; 0 where the server cannot begin in the middle, or has another content by now.
-            Any other position than the one that was asked for is refused.
+            Any other position than the one that was asked for, also UNKNOWN_START, is refused: it begins anew.
         size: of the whole file; None where the server does not say.
         identity: what tells this content from another one, such as an ETag; empty where there is none.
     """
@@ -50,7 +55,7 @@ class Wanted:
     Attributes:
         label: what it is called in messages.
         opener: reads it.
-        digest: its SHA-256 in hexadecimal, where it is known.
+        digest: its SHA-256, or Git's hash of it as a blob, in hexadecimal; empty where neither is known.
         inspect: told the file's size before any byte is written; raises to refuse it.
     """
 
@@ -133,9 +138,36 @@ def _append(opened: Opened, part: Path, meter: "Meter", inspect: Callable[[int],
 def _check_digest(wanted: Wanted, part: Path) -> None:
     if not wanted.digest:
         return
-    found = file_digest(part)
+    kind, found = _like(wanted.digest, part)
     if found != wanted.digest:
-        raise InputNotFoundError(f"{wanted.label} has the SHA-256 {found}, not {wanted.digest} as was asked for")
+        raise InputNotFoundError(f"{wanted.label} has the {kind} {found}, not {wanted.digest} as was asked for")
+
+
+def is_whole(file: Path, size: int, digest: str) -> bool:
+    """Whether a file that an earlier attempt has brought is the wanted one; without a digest its size has to do."""
+    if not file.is_file() or file.stat().st_size != size:
+        return False
+    return not digest or _like(digest, file)[1] == digest
+
+
+def _like(digest: str, file: Path) -> tuple[str, str]:
+    """The name of a digest's kind, which its length tells, and a file's digest of that kind."""
+    return ("Git hash", _git_digest(file)) if len(digest) == _GIT_LENGTH else ("SHA-256", file_digest(file))
+
+
+def _git_digest(file: Path) -> str:
+    """Git's hash of a file as a blob: SHA-1 over its size and its content."""
+    whole = hashlib.sha1(f"blob {file.stat().st_size}\0".encode(), usedforsecurity=False)
+    with file.open("rb") as opened:
+        while chunk := opened.read(2**20):
+            whole.update(chunk)
+    return whole.hexdigest()
+
+
+def part_bounds(content_range: str) -> tuple[int, int | None]:
+    """Where a partial answer begins and how large the whole file is, by its Content-Range (RFC 9110, 14.4)."""
+    found = _CONTENT_RANGE.fullmatch(content_range)
+    return (int(found[1]), int(found[2])) if found else (UNKNOWN_START, None)
 
 
 def require_space(folder: Path, size: int, label: str) -> None:
