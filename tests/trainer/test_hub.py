@@ -1,22 +1,26 @@
 """Fetching from a hub, by the real client against a local server of the hub's shape."""
 
+import contextlib
 import hashlib
 import http.server
+import itertools
 import json
 import re
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from cutter import cutter
 
 import servers
 from tunesmith_api import ExitCode, Stage
-from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE
+from tunesmith_trainer.hub_files import HubFile
+from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE, TransientError
+from tunesmith_trainer.transfer import UNKNOWN_START
 
 QUICK = {ATTEMPTS_VARIABLE: "2", FIRST_WAIT_VARIABLE: "0.01"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -32,7 +36,7 @@ class Repository:
     """A repository of the hub.
 
     Attributes:
-        commits: a commit's hash to its files.
+        commits: a commit's hash to its files; those of safetensors are large ones, which the hub has in LFS.
         names: a branch or a tag to its commit.
         token: what opens the files; anybody may read them where it is empty.
     """
@@ -77,76 +81,141 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if files is None:
             self.refuse(404, "RevisionNotFound")
         elif listing and listing["what"] == "tree":
-            entries = [{"type": "file", "path": f, "size": len(c), "oid": "0"} for f, c in files.items()]
+            entries = [entry(file, content) for file, content in files.items()]
             self.send(json.dumps(entries).encode(), commit, body=body)
         elif listing:
-            self.server.left = 1
             siblings = [{"rfilename": one} for one in files]
             listed = {"id": name, "modelId": name, "sha": commit, "siblings": siblings, "tags": []}
             self.send(json.dumps(listed).encode(), commit, body=body)
-        elif body and self.server.rationed and not self.take():
-            self.server.rationed(self)
         elif repository.token and self.headers.get("Authorization") != f"Bearer {repository.token}":
             self.refuse(403 if self.headers.get("Authorization") else 401, "GatedRepo")
+        elif self.server.failures:
+            self.server.failures.pop()(self)
+        elif self.server.network and is_large(file["path"]):
+            self.refer(f"{self.server.network}/{hashlib.sha256(files[file['path']]).hexdigest()}?Signature=abcdef")
         else:
-            self.send(files[file["path"]], commit, body=body)
+            self.send_file(files[file["path"]], commit, body=body)
 
-    def take(self):
-        """Whether this is the one file that is given after each listing."""
-        with self.server.lock:
-            self.server.left -= 1
-            return self.server.left >= 0
+    def send_file(self, content, commit="", *, body=True):
+        """A file, whole or from a position; `server.portion` is what one answer brings of it."""
+        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        if start >= len(content):
+            self.refuse(416)
+            return
+        self.server.answers.append((self.path, start))
+        self.send(content, commit, start=start, body=body)
+
+    def cut(self):
+        """End the connection in the middle of an answer."""
+        self.close_connection = True
 
     def reset(self):
         """Cut the connection without a word."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
 
-    def refuse(self, status, code=""):
-        """Answer with an error as the client tells it from others."""
+    def hold(self):
+        """Say nothing more until the test ends, as a line that is dead."""
+        self.server.ended.wait(120)
+
+    def refer(self, address):
+        """Lead to another host, as the hub does for large files."""
+        self.send_response(302)
+        self.send_header("Location", address)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def refuse(self, status, code="", wait=""):
+        """Answer with an error as the client tells it from others, and how long to wait."""
         self.send_response(status)
+        if wait:
+            self.send_header("Retry-After", wait)
         if status < 500:
             self.send_header("X-Error-Code", code)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def send(self, content, commit, *, body):
-        """Answer with the headers that the client reads, and with the rest of a file where that is asked for."""
-        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        etag, whole = f'"{hashlib.sha256(content).hexdigest()}"', len(content)
-        content = content[start:]
+    def send(self, content, commit, *, body, start=0):
+        """Answer with the headers that the client reads, and with the bytes from a position on."""
+        rest = content[start:]
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", etag)
+        self.send_header("Content-Length", str(len(rest)))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.send_header("X-Repo-Commit", commit)
         self.end_headers()
-        if body:
-            self.wfile.write(content if self.server.spoiled not in self.path else bytes(len(content)))
+        if not body:
+            return
+        portion, then = self.server.portion
+        self.wfile.write((rest if self.server.spoiled not in self.path else bytes(len(rest)))[:portion])
+        if portion is not None and portion < len(rest):
+            self.wfile.flush()
+            then(self)
 
     def log_message(self, *_):
         """Keep quiet."""
+
+
+class Network(Hub):
+    """The content delivery network that a hub refers to: files by their digests, without any login."""
+
+    def answer(self, *, body):
+        """Find the file that the path names."""
+        self.server.tokens.append(self.headers.get("Authorization"))
+        self.send_file(self.server.files[urlsplit(self.path).path.removeprefix("/")], body=body)
+
+
+def is_large(name):
+    """Whether the hub has a file in LFS."""
+    return name.endswith(".safetensors")
+
+
+def entry(path, content):
+    """A file as a repository's tree lists it: Git's hash of a small one, the SHA-256 of a large one."""
+    found = {"type": "file", "path": path, "size": len(content)}
+    if is_large(path):
+        large = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+        return found | {"oid": "f" * 40, "lfs": large}
+    return found | {"oid": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()}
+
+
+@contextlib.contextmanager
+def serving(handler):
+    """A server of the hub's kind; nothing is held, cut, spoiled or referred unless a test says so."""
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    httpd.tokens, httpd.answers, httpd.failures, httpd.failure, httpd.spoiled = [], [], [], 404, "nothing"
+    httpd.network, httpd.portion, httpd.ended = "", (None, None), threading.Event()
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+    yield httpd
+    httpd.ended.set()
+    httpd.shutdown()
+    httpd.server_close()
 
 
 @pytest.fixture
 def hub():
     """A hub with one model and one data set."""
     model = {file.name: file.read_bytes() for file in MODEL.iterdir() if file.is_file()}
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    httpd.repositories = {
-        "acme/tiny": Repository({COMMIT: {**model, "pytorch_model.bin": b"pickle"}}),
-        "datasets/acme/rows": Repository(
-            {COMMIT: {"data/train.jsonl": ROWS, "data/test.jsonl": ROWS[:40], "README.md": b"x"}}
-        ),
-    }
-    httpd.tokens, httpd.failure, httpd.spoiled = [], 404, "nothing"
-    httpd.rationed, httpd.left, httpd.lock = None, 0, threading.Lock()
-    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
-    yield httpd
-    httpd.shutdown()
-    httpd.server_close()
+    with serving(Hub) as httpd:
+        httpd.repositories = {
+            "acme/tiny": Repository({COMMIT: {**model, "pytorch_model.bin": b"pickle"}}),
+            "datasets/acme/rows": Repository(
+                {COMMIT: {"data/train.jsonl": ROWS, "data/test.jsonl": ROWS[:40], "README.md": b"x"}}
+            ),
+        }
+        yield httpd
+
+
+@pytest.fixture
+def network(hub):
+    """The network that the hub refers to for large files."""
+    with serving(Network) as httpd:
+        hub.network = f"http://127.0.0.1:{httpd.server_address[1]}"
+        files = hub.repositories["acme/tiny"].commits[COMMIT]
+        httpd.files = {hashlib.sha256(content).hexdigest(): content for content in files.values()}
+        yield httpd
 
 
 @pytest.fixture
@@ -256,37 +325,126 @@ def test_an_unknown_repository_ends_with_66(prepare, job):
     assert "needs secretRef with the key token" in termination.failure.message
 
 
-def test_a_cut_download_is_repaired(hub, job, run_stage, tmp_path):
-    """The line is cut twice within the weights: they are right. The client resumes in steps of its 10 MiB chunks."""
-    with cutter(f"http://127.0.0.1:{hub.server_address[1]}") as line:
-        size = (MODEL / "model.safetensors").stat().st_size
-        line.down_marks = [size // 3, 2 * size // 3]
-        own = {"HF_ENDPOINT": f"http://127.0.0.1:{line.port}", "HF_HOME": str(tmp_path / "hf")}
-        config = from_hub(job)
-        code, termination = run_stage(Stage.PREPARE, config, **own, **QUICK)
-        assert code == 0, termination
-        assert line.down_marks == []
-    fetched = Path(config["workspace"]) / "model" / "model.safetensors"
-    assert fetched.read_bytes() == (MODEL / "model.safetensors").read_bytes()
+WEIGHTS = (MODEL / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("rationed", [lambda handler: handler.refuse(503), Hub.reset], ids=["503", "reset"])
-def test_only_attempts_without_progress_count(hub, prepare, job, rationed):
-    """Each attempt brings one file of six and fails at the others: two attempts are allowed, and all six are made."""
-    hub.rationed = rationed
+def weights_of(config):
+    """What the stage has fetched as the model's weights."""
+    return (Path(config["workspace"]) / "model" / "model.safetensors").read_bytes()
+
+
+def test_only_attempts_without_progress_count(hub, prepare, job):
+    """Each answer brings a sixth of the weights: two attempts are allowed, six are made, and no byte comes twice."""
+    hub.portion = len(WEIGHTS) // 6 + 1, Hub.cut
     config = from_hub(job)
     code, termination = prepare(config)
     assert code == 0, termination
-    fetched = Path(config["workspace"]) / "model" / "model.safetensors"
-    assert fetched.read_bytes() == (MODEL / "model.safetensors").read_bytes()
+    assert weights_of(config) == WEIGHTS
+    starts = [start for path, start in hub.answers if is_large(path)]
+    assert len(starts) == 6
+    assert starts[0] == 0
+    assert all(before < after for before, after in itertools.pairwise(starts))
 
 
-def test_a_file_that_differs_from_its_digest_ends_with_66(hub, prepare, job):
-    """The hub states each file's digest; content that a proxy or a disk has spoiled is refused by name."""
-    hub.spoiled = "model.safetensors"
+def test_a_killed_download_goes_on_in_the_next_run(hub, network, prepare, start_stage, job, tmp_path):
+    """The second run asks for the rest of the weights alone, at the host that the hub refers to, without the token."""
+    network.portion = len(WEIGHTS) // 2, Hub.hold
+    config = with_token(from_hub(job), tmp_path / "secret", "hf_secret")
+    own = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}", "HF_HOME": str(tmp_path / "hf")}
+    part = Path(config["workspace"]) / "model" / ".model.safetensors.part"
+    with start_stage(Stage.PREPARE, config, **own, **QUICK) as process:
+        await_size(part, network.portion[0] - (64 << 10))
+        process.kill()
+    kept, network.portion = part.stat().st_size, (None, None)
+    code, termination = prepare(config)
+    assert code == 0, termination
+    assert weights_of(config) == WEIGHTS
+    assert [start for _, start in network.answers] == [0, kept]
+    assert set(network.tokens) == {None}
+    assert "Bearer hf_secret" in hub.tokens
+
+
+def await_size(file, size):
+    """Wait until a file has a size."""
+    deadline = time.monotonic() + 120
+    while not file.is_file() or file.stat().st_size < size:
+        assert time.monotonic() < deadline, f"{file} does not grow"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "failure", [lambda handler: handler.refuse(429), lambda handler: handler.refuse(503), Hub.reset]
+)
+def test_an_outage_that_passes_is_waited_for(hub, prepare, job, failure):
+    """One failure of the two attempts that each file is allowed."""
+    hub.failures = [failure]
+    config = from_hub(job)
+    code, termination = prepare(config)
+    assert code == 0, termination
+    assert hub.failures == []
+
+
+def test_the_signature_of_an_address_is_not_shown(hub, network, prepare, job):
+    """The network refuses what the hub referred to: the message has its address without the query."""
+    network.files = dict.fromkeys(network.files, b"")
     code, termination = prepare(from_hub(job))
+    assert code == ExitCode.INPUT_NOT_FOUND
+    assert "416" in termination.failure.message
+    assert hub.network in termination.failure.message
+    assert "Signature" not in termination.failure.message
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "/etc/outside.json"])
+def test_a_file_name_that_leaves_the_folder_is_refused(hub, prepare, job, name):
+    """Whoever wrote the listing: nothing is fetched."""
+    hub.repositories["acme/tiny"].commits[COMMIT][name] = b"{}"
+    code, termination = prepare(from_hub(job))
+    assert code == ExitCode.INPUT_NOT_FOUND
+    assert f"the file name {name!r} leaves the folder" in termination.failure.message
+    assert hub.answers == []
+
+
+@pytest.mark.parametrize(("name", "kind"), [("model.safetensors", "SHA-256"), ("tokenizer.json", "Git hash")])
+def test_a_file_that_differs_from_its_digest_ends_with_66(hub, prepare, job, name, kind):
+    """The hub states each file's digest; content that a proxy or a disk has spoiled is refused by name."""
+    hub.spoiled = name
+    config = from_hub(job)
+    code, termination = prepare(config)
     assert code == ExitCode.INPUT_NOT_FOUND, termination
-    assert "model.safetensors differs from the digest" in termination.failure.message
+    assert f"acme/tiny: {name} has the {kind}" in termination.failure.message
+    assert not list(Path(config["workspace"]).rglob(f"*{name}*"))
+
+
+def test_a_file_that_was_spoiled_between_two_runs_is_fetched_again(hub, prepare, job):
+    """What is there already is held against the digest; the rest is not asked for again."""
+    hub.spoiled = "tokenizer.json"
+    config = from_hub(job)
+    assert prepare(config)[0] == ExitCode.INPUT_NOT_FOUND
+    (Path(config["workspace"]) / "model" / "model.safetensors").write_bytes(bytes(len(WEIGHTS)))
+    hub.spoiled, hub.answers[:] = "nothing", []
+    code, termination = prepare(config)
+    assert code == 0, termination
+    assert weights_of(config) == WEIGHTS
+    asked = {path.rpartition("/")[2] for path, _ in hub.answers if "acme/tiny" in path}
+    assert asked == {"model.safetensors", "tokenizer.json"}
+
+
+def test_the_wait_that_a_hub_asks_for_is_known(hub):
+    """An answer of 429 says how long it is to be left alone."""
+    hub.failures = [lambda handler: handler.refuse(429, wait="9")]
+    url = f"http://127.0.0.1:{hub.server_address[1]}/acme/tiny/resolve/main/config.json"
+    file = HubFile("hf:// model acme/tiny", "config.json", url, 1, "0" * 40, token=None)
+    with pytest.raises(TransientError) as caught, file.open(0, ""):
+        pass
+    assert caught.value.retry_after == "9"
+
+
+def test_a_file_that_is_shorter_than_what_is_here_has_no_rest(hub):
+    """The hub refuses the range; the fetch begins anew."""
+    url = f"http://127.0.0.1:{hub.server_address[1]}/acme/tiny/resolve/main/config.json"
+    file = HubFile("hf:// model acme/tiny", "config.json", url, 1, "0" * 40, token=None)
+    with file.open(1 << 20, "") as opened:
+        assert opened.start == UNKNOWN_START
 
 
 def test_a_hub_that_is_down_ends_with_69(hub, prepare, job):

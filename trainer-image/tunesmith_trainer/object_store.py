@@ -19,12 +19,18 @@ from tunesmith_trainer.pickles import SAFE, refuse_pickles
 from tunesmith_trainer.pinned import pin
 from tunesmith_trainer.retry import TransientError
 from tunesmith_trainer.stores import ChangedError, Remote
-from tunesmith_trainer.transfer import Opened, Wanted, fetch_file, is_whole, require_space
+from tunesmith_trainer.transfer import (
+    Opened,
+    Wanted,
+    fetch_file,
+    is_whole,
+    leaves_folder,
+    missing_bytes,
+    require_space,
+)
 
 MANIFEST = "tunesmith-manifest.json"
 _CHUNK_BYTES = 2**20
-#: Parts of a path that lead elsewhere than into a folder below; an absolute path begins with an empty one.
-_LEAVING = frozenset({"", ".", ".."})
 
 
 class FileEntry(BaseModel):
@@ -123,7 +129,7 @@ def _named(remote: Remote, manifest: Manifest) -> list[_Object]:
         InputNotFoundError: a name would.
     """
     for name in manifest.files:
-        if not _LEAVING.isdisjoint(name.split("/")):
+        if leaves_folder(name):
             raise InputNotFoundError(
                 f"{remote.label(remote.key(MANIFEST))}: the file name {name!r} leaves the folder; write relative names"
                 " without '..', or upload the folder again"
@@ -183,7 +189,9 @@ def read_manifest(remote: Remote) -> Manifest | None:
 def _fetch(remote: Remote, objects: Sequence[_Object], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     missing = [one for one in objects if not is_whole(target / one.name, one.size, one.sha256)]
-    require_space(target, sum(one.size for one in missing), remote.label(remote.folder))
+    require_space(
+        target, sum(missing_bytes(target / one.name, one.size) for one in missing), remote.label(remote.folder)
+    )
     for one in missing:
         wanted = Wanted(remote.label(one.path), _opener(remote, one), one.sha256)
         fetch_file(wanted, target / one.name, remote.retry)

@@ -22,6 +22,8 @@ _QUIET_SECONDS = 10.0
 _SLACK_BYTES = 16 * 2**20
 #: Where a part of a file begins whose server does not say where, or that is no part of it.
 UNKNOWN_START = -1
+#: Parts of a path that lead elsewhere than into a folder below; an absolute path begins with an empty one.
+_LEAVING = frozenset({"", ".", ".."})
 _GIT_LENGTH = 40
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -75,7 +77,7 @@ def fetch_file(wanted: Wanted, target: Path, retry: Retry) -> None:
         ServiceUnavailableError: it was cut too often without progress.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
+    part = _part(target)
     try:
         retry.call(wanted.label, lambda: _attempt(wanted, part), progress=lambda: _size(part))
         _check_digest(wanted, part)
@@ -85,6 +87,10 @@ def fetch_file(wanted: Wanted, target: Path, retry: Retry) -> None:
         raise
     part.replace(target)
     _note(part).unlink(missing_ok=True)
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
 
 
 def _note(part: Path) -> Path:
@@ -168,6 +174,16 @@ def part_bounds(content_range: str) -> tuple[int, int | None]:
     """Where a partial answer begins and how large the whole file is, by its Content-Range (RFC 9110, 14.4)."""
     found = _CONTENT_RANGE.fullmatch(content_range)
     return (int(found[1]), int(found[2])) if found else (UNKNOWN_START, None)
+
+
+def missing_bytes(file: Path, size: int) -> int:
+    """How much of a file is still to come, after what a killed fetch has left of it."""
+    return size - min(_size(_part(file)), size)
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a file name from afar, with slashes, may lead elsewhere than into a folder below."""
+    return not _LEAVING.isdisjoint(name.split("/"))
 
 
 def require_space(folder: Path, size: int, label: str) -> None:
