@@ -107,22 +107,25 @@ def az(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         store = AzureStore(
             "box", account_name="acme", account_key=AZURE_KEY, endpoint=f"{url}/acme", client_options=HTTP
         )
-        _create_container(store)
+        _create_container(store, "box")
+        _create_container(store, "open", public=True)
         values = {"account-name": "acme", "account-key": AZURE_KEY, "endpoint": f"{url}/acme"}
         wrong = {"account-key": base64.b64encode(b"another-secret-azure-account-key").decode()}
         yield Server("az", values, wrong, lambda path, content: obstore.put(store, path, content))
 
 
-def _create_container(store: Any) -> None:
+def _create_container(store: Any, name: str, *, public: bool = False) -> None:
     """The library has no call for it: the signature of a request to the container's own address is made by hand."""
     endpoint = store.config["endpoint"]
     date = formatdate(usegmt=True)
     headers = {"x-ms-date": date, "x-ms-version": "2023-11-03", "Content-Length": "0"}
-    canonical = f"x-ms-date:{date}\nx-ms-version:2023-11-03\n/acme/acme/box\nrestype:container"
+    access = "x-ms-blob-public-access:container\n" if public else ""
+    headers |= {"x-ms-blob-public-access": "container"} if public else {}
+    canonical = f"{access}x-ms-date:{date}\nx-ms-version:2023-11-03\n/acme/acme/{name}\nrestype:container"
     text = "PUT\n\n\n\n\n\n\n\n\n\n\n\n" + canonical
     mac = hmac.new(base64.b64decode(AZURE_KEY), text.encode(), hashlib.sha256).digest()
     headers["Authorization"] = f"SharedKey acme:{base64.b64encode(mac).decode()}"
-    answer = httpx.put(f"{endpoint}/box?restype=container", headers=headers)
+    answer = httpx.put(f"{endpoint}/{name}?restype=container", headers=headers)
     assert answer.status_code == 201, answer.text
 
 
@@ -323,7 +326,7 @@ def test_plain_http_needs_the_secrets_word(tmp_path: Path) -> None:
     """Without an endpoint that says http:// the connection is encrypted."""
     remote = open_remote(parse_uri("s3://box/x"), Credentials(), QUICK, field="spec.model.uri")
     assert remote.store.client_options["allow_http"] in {False, "false"}
-    with pytest.raises(BadConfigError, match="account-name"):
+    with pytest.raises(BadConfigError, match="the key account-name, and with account-key or sas-token unless"):
         open_remote(parse_uri("az://box/x"), Credentials(), QUICK, field="spec.model.uri")
 
 
@@ -565,6 +568,36 @@ def test_a_shared_access_signature_opens_one_object(az: Server, tmp_path: Path) 
     assert fetch_objects(remote, tmp_path, ("*",)).read_bytes() == ROWS
     with pytest.raises(InputNotFoundError, match="access is denied"):
         remote.call("other", lambda: obstore.put(remote.store, "other", b"x"))
+
+
+def public_container(az: Server, tmp_path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Rows in a public container: the place with a secret that has the account's name alone, and the secrets."""
+    values = {name: az.values[name] for name in ("account-name", "endpoint")}
+    place = AzureStore(
+        "open", account_key=AZURE_KEY, account_name="acme", endpoint=values["endpoint"], client_options=HTTP
+    )
+    obstore.put(place, "rows/train.jsonl", ROWS)
+    (tmp_path / "secret").mkdir()
+    for key, value in values.items():
+        (tmp_path / "secret" / key).write_text(value)
+    return {"uri": "az://open/rows", "secretRef": {"name": "account"}}, {"account": str(tmp_path / "secret")}
+
+
+def test_a_public_container_is_read_with_the_accounts_name_alone(
+    az: Server, job: Any, run_here: Any, tmp_path: Path
+) -> None:
+    """Requests are anonymous then."""
+    source, secrets = public_container(az, tmp_path)
+    ended = run_here(Stage.PREPARE, job(dataset={"train": source}) | {"secrets": secrets})
+    assert ended.code == 0, ended.message
+
+
+def test_the_accounts_name_alone_opens_no_output(az: Server, job: Any, run_here: Any, tmp_path: Path) -> None:
+    """Nobody may write to a container without a key: prepare says so before a training is lost to it."""
+    place, secrets = public_container(az, tmp_path)
+    ended = run_here(Stage.PREPARE, job(output=place) | {"secrets": secrets})
+    assert ended.code == ExitCode.INPUT_NOT_FOUND
+    assert "spec.output.secretRef: secret 'account' has no key 'account-key'" in ended.message
 
 
 def test_nothing_that_a_stage_prints_has_a_secret(s3: Server, job: Any, start_stage: Any, tmp_path: Path) -> None:

@@ -22,10 +22,17 @@ class Keys:
     Attributes:
         needed: alternatives; one of them must be there whole.
         optional: what may be there as well.
+        public: what is enough to read what is public, by anonymous requests.
     """
 
     needed: tuple[tuple[str, ...], ...]
     optional: tuple[str, ...] = ()
+    public: tuple[str, ...] = ()
+
+    def have_enough(self, values: Mapping[str, str], *, writes: bool) -> bool:
+        """Whether one of the alternatives is there whole."""
+        enough = self.needed if writes or not self.public else (*self.needed, self.public)
+        return any(all(values.get(key) for key in alternative) for alternative in enough)
 
 
 #: The keys of each scheme's secret. The first alternative is the one that a message asks for.
@@ -34,7 +41,7 @@ KEYS: dict[Scheme, Keys] = {
     Scheme.HTTPS: Keys((("token",),)),
     Scheme.S3: Keys((("access-key-id", "secret-access-key"),), ("session-token", "region", "endpoint")),
     Scheme.GS: Keys((("service-account.json",),), ("endpoint",)),
-    Scheme.AZ: Keys((("account-name", "account-key"), ("account-name", "sas-token")), ("endpoint",)),
+    Scheme.AZ: Keys((("account-name", "account-key"), ("account-name", "sas-token")), ("endpoint",), ("account-name",)),
     Scheme.OCI: Keys(((".dockerconfigjson",), ("username", "password"), ("plain-http",)), ("plain-http",)),
 }
 #: What is secret of an entry of a docker configuration.
@@ -100,7 +107,7 @@ def hide(text: str, secrets: Iterable[str]) -> str:
 
 
 def read_credentials(
-    config: JobConfig, field_name: str, scheme: Scheme, reference: SecretReference | None
+    config: JobConfig, field_name: str, scheme: Scheme, reference: SecretReference | None, *, writes: bool = False
 ) -> Credentials:
     """The credentials beside a URI.
 
@@ -109,6 +116,7 @@ def read_credentials(
         field_name: the spec's field that holds the reference, for messages.
         scheme: of the URI.
         reference: the Secret, or None.
+        writes: whether they are to open a place to write to, which is never public.
 
     Raises:
         InputNotFoundError: the Secret is not mounted, or lacks a key that the scheme needs; the message names the key.
@@ -122,7 +130,7 @@ def read_credentials(
         raise InputNotFoundError(f"{field_name}.secretRef: secret {reference.name!r} {why}")
     known = {key for alternative in keys.needed for key in alternative} | set(keys.optional)
     values = {key: (folder / key).read_text(encoding="utf-8").strip() for key in known if (folder / key).is_file()}
-    if not any(all(values.get(key) for key in alternative) for alternative in keys.needed):
+    if not keys.have_enough(values, writes=writes):
         raise InputNotFoundError(
             f"{field_name}.secretRef: secret {reference.name!r} {_lack(keys, values)};"
             f" {scheme}:// reads the keys {describe(keys)}"
@@ -140,7 +148,9 @@ def _lack(keys: Keys, values: Mapping[str, str]) -> str:
 def describe(keys: Keys) -> str:
     """The keys of a scheme in words."""
     needed = " or ".join(" and ".join(alternative) for alternative in keys.needed)
-    return f"{needed} (optional: {', '.join(keys.optional)})" if keys.optional else needed
+    public = f", or only {' and '.join(keys.public)} to read what is public" if keys.public else ""
+    optional = f" (optional: {', '.join(keys.optional)})" if keys.optional else ""
+    return f"{needed}{public}{optional}"
 
 
 class Redaction:

@@ -20,7 +20,7 @@ def check_output(config: JobConfig) -> Credentials:
     if output is None:
         return Credentials()
     location = parse_uri(output.uri)
-    credentials = read_credentials(config, FIELD, location.scheme, output.secret_ref)
+    credentials = read_credentials(config, FIELD, location.scheme, output.secret_ref, writes=True)
     if location.scheme in {Scheme.S3, Scheme.GS, Scheme.AZ}:
         open_remote(location, credentials, Retry(), field=f"{FIELD}.uri", refusal=OutputNotWritableError)
     return credentials

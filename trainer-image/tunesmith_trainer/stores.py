@@ -164,14 +164,19 @@ def _gs(bucket: str, credentials: Credentials) -> Any:
 def _az(container: str, credentials: Credentials) -> Any:
     account, endpoint = credentials.get("account-name"), credentials.get("endpoint")
     if account is None:
-        raise ValueError("the storage account is not known; give secretRef with the keys account-name and account-key")
-    options: dict[str, Any] = _given(
-        account_key=credentials.get("account-key"),
-        sas_key=(credentials.get("sas-token") or "").lstrip("?"),
-        endpoint=endpoint,
-    )
+        raise ValueError(
+            "the storage account is not known; give secretRef with the key account-name, and with account-key or"
+            " sas-token unless the container is public"
+        )
+    key, token = credentials.get("account-key"), (credentials.get("sas-token") or "").lstrip("?")
+    options: dict[str, Any] = _given(account_key=key, sas_key=token, endpoint=endpoint)
     return AzureStore(
-        container, account_name=account, client_options=_client(endpoint), retry_config=_LIBRARY_RETRIES, **options
+        container,
+        account_name=account,
+        skip_signature=not (key or token),
+        client_options=_client(endpoint),
+        retry_config=_LIBRARY_RETRIES,
+        **options,
     )
 
 
