@@ -504,20 +504,24 @@ def test_an_output_that_refuses_ends_with_74(store: Server, output: Any, folder:
 # Through the stage.
 
 
-def test_model_and_data_come_from_a_bucket(s3: Server, job: Any, run_stage: Any, tmp_path: Path) -> None:
-    """The prepare stage, as a process: the model's folder and a file of rows; no secret in what it prints."""
+def test_model_and_data_come_from_a_store(store: Server, job: Any, run_stage: Any, tmp_path: Path) -> None:
+    """The prepare stage, as a process: the model's folder, a folder of rows, and one file of rows by its digest."""
     for file in MODEL.iterdir():
-        s3.put(f"models/tiny/{file.name}", file.read_bytes())
-    s3.put("rows/train.jsonl", ROWS)
+        store.put(f"models/tiny/{file.name}", file.read_bytes())
+    store.put("rows/train.jsonl", ROWS)
+    digest = hashlib.sha256(ROWS).hexdigest()
     reference = {"secretRef": {"name": "store"}}
-    config = job(model={"preset": None, "uri": "s3://box/models/tiny", **reference})
-    config["spec"]["dataset"] = {"train": {"uri": "s3://box/rows/", **reference}, "evaluation": {"fraction": 0.5}}
-    config["secrets"] = {"store": str(s3.write_secret(tmp_path / "secret"))}
+    config = job(model={"preset": None, "uri": f"{store.scheme}://box/models/tiny", **reference})
+    config["spec"]["dataset"] = {
+        "train": {"uri": f"{store.scheme}://box/rows/", **reference},
+        "evaluation": {"uri": f"{store.scheme}://box/rows/train.jsonl#sha256={digest}", **reference},
+    }
+    config["secrets"] = {"store": str(store.write_secret(tmp_path / "secret"))}
 
     code, termination = run_stage(Stage.PREPARE, config)
 
     assert code == 0, termination
-    assert termination.dataset.examples == 4
+    assert (termination.dataset.examples, termination.dataset.evaluation_examples) == (8, 8)
     assert (Path(config["workspace"]) / "model" / "model.safetensors").is_file()
 
 

@@ -140,6 +140,30 @@ def test_long_rows_are_dropped_or_cut_with_a_warning(job, run_here, write_rows):
     ]
 
 
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        ("pvc://claim/models/tiny", "pvc://claim/rows"),
+        ("pvc://claim/models/tiny", "pvc://claim/rows/train.jsonl"),
+        ("job://first", "job://first/rows/train.jsonl"),
+    ],
+)
+def test_mounted_inputs_are_read_in_place(job, run_here, tmp_path, model, data):
+    """A claim's folder, one of its files, and another job's results: as they are mounted, without a copy."""
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "train.jsonl").write_text(f"{json.dumps(GOOD)}\n" * 8)
+    config = on_rows(job, data, model={"preset": None, "uri": model})
+    config["inputs"] = {model: str(MODELS / "tiny-phi3"), data: str(rows / data.partition("/rows")[2].lstrip("/"))}
+    ended = run_here(PREPARE, config)
+    assert ended.code == 0, ended.message
+    assert ended.outcome.dataset.examples == 4
+    workspace = Workspace(Path(config["workspace"]))
+    assert not workspace.model.exists()
+    assert not workspace.downloads.exists()
+    assert [file.name for file in rows.iterdir()] == ["train.jsonl"]
+
+
 ABSENT = [
     ("configmap://absent/train.jsonl", "is not mounted"),
     ("pvc://claim/train.jsonl", "does not exist"),

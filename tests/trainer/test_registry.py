@@ -19,7 +19,7 @@ import pytest
 from cutter import cutter
 
 import servers
-from tunesmith_api import JobConfig, parse_uri
+from tunesmith_api import JobConfig, Stage, parse_uri
 from tunesmith_trainer.artifacts import fetch_artifact
 from tunesmith_trainer.credentials import HIDDEN, Credentials
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError, OutputNotWritableError, ServiceUnavailableError
@@ -30,6 +30,7 @@ from tunesmith_trainer.retry import ATTEMPTS_VARIABLE, FIRST_WAIT_VARIABLE, Retr
 
 pytestmark = pytest.mark.timeout(900)  # the first run builds the registry
 
+MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
 WORD = "a-very-secret-word"
 #: The word as bcrypt keeps it, the only form that the registry takes.
 HASHED = "$2b$04$abcdefghijklmnopqrstuuCFNb19483qy.Kltm94VzyefzSNmfGRC"
@@ -296,6 +297,28 @@ def test_files_of_an_artifact_are_read(registry: Place, tmp_path: Path) -> None:
     fetch_artifact(registry.repository("data/rows:v1"), tmp_path / "rows")
 
     assert content_of(tmp_path / "rows") == {"rows/train.jsonl": b'{"text": "hi"}\n'}
+
+
+def test_model_and_data_come_from_a_registry(
+    locked: Place, output: Any, job: Any, run_stage: Any, tmp_path: Path
+) -> None:
+    """The prepare stage, as a process, with a login: the model by its tag, the rows by their digest."""
+    login = {"username": "team", "password": WORD}
+    publish_output(output(locked.host, "models/tiny:v1", **login), MODEL)
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.jsonl").write_bytes(b'{"prompt": "hi", "completion": "hello"}\n' * 8)
+    rows = publish_output(output(locked.host, "data/rows:v1", **login), tmp_path / "rows")
+    reference = {"secretRef": {"name": "login"}}
+    config = job(model={"preset": None, "uri": f"oci://{locked.host}/models/tiny:v1", **reference})
+    config["spec"]["dataset"] = {"train": {"uri": rows, **reference}, "evaluation": {"fraction": 0.5}}
+    config["secrets"] = {"login": str(tmp_path / "secret")}
+
+    code, termination = run_stage(Stage.PREPARE, config)
+
+    assert code == 0, termination
+    assert termination.dataset.examples == 4
+    fetched = Path(config["workspace"]) / "model" / "model.safetensors"
+    assert fetched.read_bytes() == (MODEL / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/outside"])
