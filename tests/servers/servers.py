@@ -50,6 +50,16 @@ def running(argv: list[str], port: int, log: Path, *, host: str = "127.0.0.1", *
             process.wait()
 
 
+@contextlib.contextmanager
+def s3(folder: Path, key: str, word: str) -> Iterator[str]:
+    """An S3 server that checks signatures, with the bucket `box`; yields its address."""
+    port = free_port()
+    (folder / "data" / "box").mkdir(parents=True)
+    argv = [program("versitygw"), "--port", f"127.0.0.1:{port}", "--quiet", "posix", str(folder / "data")]
+    with running(argv, port, folder / "log", ROOT_ACCESS_KEY=key, ROOT_SECRET_KEY=word) as url:
+        yield url
+
+
 def certificate(folder: Path, *names: str) -> tuple[Path, Path]:
     """A certificate that signs itself for some names, such as `DNS:localhost` or `IP:127.0.0.1`, and its key."""
     pair = folder / "cert.pem", folder / "key.pem"

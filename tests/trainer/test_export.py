@@ -9,19 +9,24 @@ import pytest
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from tunesmith_api import ExitCode, Stage
+import servers
+from tunesmith_api import ExitCode, Stage, parse_uri
 from tunesmith_api.enums import ExportPrecision
 from tunesmith_api.finetunejob import Parity
 from tunesmith_api.reports import ExportReport
 from tunesmith_trainer.builder import BUILDER_OPTIONS, build_onnx
 from tunesmith_trainer.completion import name_rope_type
+from tunesmith_trainer.credentials import Credentials
 from tunesmith_trainer.encode import EncodedRow
 from tunesmith_trainer.encoded import read_encoded
 from tunesmith_trainer.errors import GateFailedError
 from tunesmith_trainer.model import load_base
 from tunesmith_trainer.model_folder import folder_digest
+from tunesmith_trainer.object_store import fetch_objects
 from tunesmith_trainer.onnx_model import OnnxModel
 from tunesmith_trainer.parity import KL_BOUNDS, compare, require_parity, take_reference
+from tunesmith_trainer.retry import Retry
+from tunesmith_trainer.stores import open_remote
 from tunesmith_trainer.torch_model import TorchModel
 from tunesmith_trainer.tuned import load_tuned
 from tunesmith_trainer.tuned import merged as merge
@@ -172,6 +177,24 @@ def test_a_broken_export_is_caught(tuned, merged, rows, tmp_path):
 def test_parity_accepts_a_faithful_export(precision):
     """No difference passes every bound."""
     require_parity(Parity(max_logit_difference=0, greedy_agreement=1, kl_divergence=0), precision)
+
+
+@pytest.mark.timeout(900)  # the first run builds the server
+def test_the_stage_publishes_to_an_object_store(tuned, run_here, tmp_path):
+    """The termination message names the place, whose folder is the exported one by its digest."""
+    with servers.s3(tmp_path / "s3", "AKIAEXAMPLE", "a-very-secret-word") as url:
+        secret = {"access-key-id": "AKIAEXAMPLE", "secret-access-key": "a-very-secret-word", "endpoint": url}
+        (tmp_path / "secret").mkdir()
+        for key, value in secret.items():
+            (tmp_path / "secret" / key).write_text(value)
+        spec = tuned.config["spec"] | {"output": {"uri": "s3://box/bot", "secretRef": {"name": "store"}}}
+        secrets = {"store": str(tmp_path / "secret")}
+        ended = run_here(Stage.EXPORT, tuned.config | {"spec": spec, "secrets": secrets})
+        assert ended.code == 0, ended.message
+        assert ended.outcome.artifact.uri == "s3://box/bot"
+        place = open_remote(parse_uri("s3://box/bot"), Credentials("store", secret), Retry(), field="spec.model.uri")
+        fetch_objects(place, tmp_path / "back", ("*",))
+    assert folder_digest(tmp_path / "back") == ended.outcome.artifact.digest
 
 
 def test_an_output_that_cannot_be_written_ends_with_74(tuned, run_here, tmp_path):

@@ -86,11 +86,7 @@ class Server:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An S3 server that checks signatures, with a bucket."""
-    folder, port = tmp_path_factory.mktemp("s3"), servers.free_port()
-    (folder / "data" / "box").mkdir(parents=True)
-    argv = [servers.program("versitygw"), "--port", f"127.0.0.1:{port}", "--quiet", "posix", str(folder / "data")]
-    keys = {"ROOT_ACCESS_KEY": "AKIAEXAMPLE", "ROOT_SECRET_KEY": SECRET}
-    with servers.running(argv, port, folder / "log", **keys) as url:
+    with servers.s3(tmp_path_factory.mktemp("s3"), "AKIAEXAMPLE", SECRET) as url:
         values = {"access-key-id": "AKIAEXAMPLE", "secret-access-key": SECRET, "endpoint": url}
         store = S3Store("box", endpoint=url, access_key_id="AKIAEXAMPLE", secret_access_key=SECRET, client_options=HTTP)
         wrong = {"secret-access-key": "another-secret-of-mine"}
