@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -75,7 +75,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if repository is None:
             self.refuse(self.server.failure, "RepoNotFound")
             return
-        revision = (listing or file)["revision"] or "main"
+        revision = unquote((listing or file)["revision"] or "main")
         commit = repository.commit(revision)
         files = repository.commits.get(commit)
         if files is None:
@@ -234,10 +234,15 @@ def from_hub(job, model="hf://acme/tiny", data="hf://datasets/acme/rows"):
 
 def with_token(config, folder, token):
     """The job with a secret for its model."""
+    config["spec"]["model"]["secretRef"] = {"name": "hub"}
+    return config | {"secrets": {"hub": str(secret_of(folder, token))}}
+
+
+def secret_of(folder, token):
+    """A folder that is the secret with a token."""
     folder.mkdir()
     (folder / "token").write_text(f"{token}\n")
-    config["spec"]["model"]["secretRef"] = {"name": "hub"}
-    return config | {"secrets": {"hub": str(folder)}}
+    return folder
 
 
 def test_model_and_data_come_from_the_hub(hub, prepare, job, tmp_path):
@@ -280,18 +285,14 @@ def test_a_gated_model_comes_in_the_revision_that_is_asked_for(gated, prepare, j
     assert (Path(config["workspace"]) / "model" / "LICENSE").read_text() == licence
 
 
-@pytest.mark.parametrize(
-    ("revision", "token", "message"),
-    [
-        ("", "", "Cannot access gated repo .*; a private or gated repository needs secretRef with the key token"),
-        (
-            "",
-            "hf_other",
-            "Cannot access gated repo .*; if it is private or gated, the token of secretRef does not open",
-        ),
-        ("@v9", "hf_secret", "Revision Not Found .*v9"),
-    ],
-)
+UNOPENED = [
+    ("", "", "Cannot access gated repo .*; a private or gated repository needs secretRef with the key token"),
+    ("", "hf_other", "Cannot access gated repo .*; if it is private or gated, the token of secretRef does not open"),
+    ("@v9", "hf_secret", "Revision Not Found .*v9"),
+]
+
+
+@pytest.mark.parametrize(("revision", "token", "message"), UNOPENED)
 def test_a_gated_model_that_is_not_opened_ends_with_66(gated, prepare, job, tmp_path, revision, token, message):
     """The message says whether a token is missing or wrong, or that there is no such revision; never the token."""
     config = from_hub(job, model=f"hf://acme/gated{revision}")
@@ -299,6 +300,55 @@ def test_a_gated_model_that_is_not_opened_ends_with_66(gated, prepare, job, tmp_
     assert code == ExitCode.INPUT_NOT_FOUND, termination
     assert re.search(f"acme/gated: {message}", termination.failure.message)
     assert not (token and token in termination.failure.message)
+
+
+@pytest.fixture
+def gated_rows(hub):
+    """A data set that a token opens; its branch `old/rows` has fewer rows than the main one."""
+    commits = {COMMIT: {"data/train.jsonl": ROWS}, OLD_COMMIT: {"data/train.jsonl": ROWS[: len(ROWS) // 2]}}
+    names = {"main": COMMIT, "v1": OLD_COMMIT, "old/rows": OLD_COMMIT}
+    hub.repositories["datasets/acme/gated"] = Repository(commits, names, "hf_secret")
+
+
+def of_rows(job, uri, folder, token):
+    """The example's job on the rows of the hub, with a secret if there is a token."""
+    config = job()
+    config["spec"]["dataset"] = {"train": {"uri": uri}, "evaluation": {"fraction": 0.5}}
+    if not token:
+        return config
+    config["spec"]["dataset"]["train"]["secretRef"] = {"name": "hub"}
+    return config | {"secrets": {"hub": str(secret_of(folder, token))}}
+
+
+@pytest.mark.parametrize(
+    ("file", "revision", "examples"),
+    [("", "", 2), ("", "@v1", 1), ("/data/train.jsonl", "@old/rows", 1), ("/data/train.jsonl", f"@{OLD_COMMIT}", 1)],
+)
+def test_a_gated_data_set_comes_in_the_revision_that_is_asked_for(
+    gated_rows, prepare, job, tmp_path, file, revision, examples
+):
+    """The whole of it or one file, of a tag, a branch or a commit, with the token of the data set's own secret."""
+    uri = f"hf://datasets/acme/gated{file}{revision}"
+    code, termination = prepare(of_rows(job, uri, tmp_path / "secret", "hf_secret"))
+    assert code == 0, termination
+    assert termination.dataset.examples == examples
+
+
+@pytest.mark.parametrize(("revision", "token", "message"), UNOPENED)
+def test_a_gated_data_set_that_is_not_opened_ends_with_66(gated_rows, prepare, job, tmp_path, revision, token, message):
+    """As of a model: what is wrong with the token or the revision, and never the token."""
+    config = of_rows(job, f"hf://datasets/acme/gated{revision}", tmp_path / "secret", token)
+    code, termination = prepare(config)
+    assert code == ExitCode.INPUT_NOT_FOUND, termination
+    assert re.search(f"hf:// dataset acme/gated: {message}", termination.failure.message)
+    assert not (token and token in termination.failure.message)
+
+
+def test_a_file_that_a_data_set_has_not_is_named(prepare, job, tmp_path):
+    """The URI names one file below the repository."""
+    code, termination = prepare(of_rows(job, "hf://datasets/acme/rows/data/absent.jsonl", tmp_path, ""))
+    assert code == ExitCode.INPUT_NOT_FOUND
+    assert "hf:// dataset acme/rows has 3 files and none of data/absent.jsonl" in termination.failure.message
 
 
 def test_a_branch_that_moved_between_two_runs_leaves_nothing_behind(hub, prepare, job):
