@@ -19,7 +19,7 @@ from tunesmith_trainer.library_folder import make_library_folder
 from tunesmith_trainer.model_folder import folder_digest, folder_size
 from tunesmith_trainer.outcome import Outcome
 from tunesmith_trainer.parity import require_parity
-from tunesmith_trainer.plots import plot_evaluation
+from tunesmith_trainer.plots import draw_evaluation, save
 from tunesmith_trainer.prepared import Prepared, read_prepared
 from tunesmith_trainer.publish import publish_output
 from tunesmith_trainer.recipe import Recipe
@@ -114,7 +114,7 @@ def _make(run: Run, prepared: Prepared, trained: TrainReport) -> ExportReport:
     replace_folder(folder, workspace.export)
     assert report.exported is not None
     scores = {"base": trained.base, "tuned": trained.tuned, "exported": report.exported}
-    plot_evaluation(workspace.plots / "evaluation.png", run.config.name, scores)
+    save(draw_evaluation(run.config.name, scores), workspace.plots / "evaluation.png")
     return report
 
 

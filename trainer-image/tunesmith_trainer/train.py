@@ -31,7 +31,7 @@ from tunesmith_trainer.halved import halved
 from tunesmith_trainer.loop import LoopPlan, TuningTrainer, count_steps
 from tunesmith_trainer.model_files import width_of
 from tunesmith_trainer.outcome import Outcome
-from tunesmith_trainer.plots import MOST_CLASSES, Point, plot_confusion, plot_evaluation, plot_loss
+from tunesmith_trainer.plots import Point, draw_all, save
 from tunesmith_trainer.precision import choose_precision, probe_device
 from tunesmith_trainer.prepared import Prepared, read_prepared
 from tunesmith_trainer.progress import ProgressBoard, read_log
@@ -318,10 +318,9 @@ def _write_report(job: _Job, base: Scores, measured: Measured, trained: _Trained
         classes=measured.classes,
     )
     write_json(workspace.train_report, report)
-    plot_loss(workspace.plots / "loss.png", job.run.config.name, read_log(workspace.train_log), trained.evaluation)
-    plot_evaluation(workspace.plots / "evaluation.png", job.run.config.name, {"base": base, "tuned": tuned})
-    if 0 < len(measured.confusion) <= MOST_CLASSES:
-        plot_confusion(workspace.plots / "confusion.png", job.run.config.name, measured.labels, measured.confusion)
+    progress = read_log(workspace.train_log)
+    for name, figure in draw_all(job.run.config.name, progress, trained.evaluation, base, measured).items():
+        save(figure, workspace.plots / f"{name}.png")
     write_json(workspace.adapter / _COMPLETE, {"key": _report_key(job.run, job.prepared)})
     return report
 
