@@ -2,6 +2,8 @@
 
 import contextlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ import servers
 from tunesmith_api import ExitCode, JobConfig, Stage
 from tunesmith_trainer import tracking as tracking_module
 from tunesmith_trainer.errors import DivergedError, InputNotFoundError, PreemptedError
-from tunesmith_trainer.trackers import FAILED, FINISHED, KILLED, Measured, TrackedRun, disclosed
+from tunesmith_trainer.trackers import FAILED, FINISHED, KILLED, Measured, MLflow, TrackedRun, disclosed
 from tunesmith_trainer.tracking import END_SECONDS, Courier, tracked
 
 import_module("mlflow")  # takes seconds on a busy machine, which are not what is measured here
@@ -146,6 +148,29 @@ def test_a_resumed_run_is_the_same_run(mlflow: str, job: Any) -> None:
     query = {"run_id": run["info"]["run_id"], "metric_key": "loss"}
     history = httpx.get(f"{mlflow}/api/2.0/mlflow/metrics/get-history", params=query).json()["metrics"]
     assert [(one["step"], one["value"]) for one in history] == [(1, 2.0), (2, 1.0)]
+
+
+#: Starts an MLflow run and dies by SIGKILL where it would send the parameters.
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mlflow import MlflowClient
+from tunesmith_trainer.trackers import MLflow, TrackedRun
+MlflowClient.log_batch = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+MLflow(sys.argv[1], "key", {}).start(TrackedRun("bot", "killed", {"rank": "16"}, Path(sys.argv[2])))
+"""
+
+
+def test_a_kill_before_the_parameters_are_sent_loses_none(mlflow: str, tmp_path: Path) -> None:
+    """The run is known by then: the next process goes on with it, and sends them."""
+    command = [sys.executable, "-c", _KILLED, mlflow, str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    (run,) = runs(mlflow, "killed")
+    assert "params" not in run["data"]
+    for _ in range(2):  # and a process after that one has nothing left to send
+        MLflow(mlflow, "key", {}).start(TrackedRun("bot", "killed", {"rank": "16"}, tmp_path))
+        (run,) = runs(mlflow, "killed")
+        assert run["data"]["params"] == [{"key": "rank", "value": "16"}]
 
 
 def test_a_dead_tracker_only_warns(job: Any, caplog: pytest.LogCaptureFixture) -> None:

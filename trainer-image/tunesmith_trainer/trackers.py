@@ -94,14 +94,17 @@ class MLflow:
 
         self._client = MlflowClient(tracking_uri=self._uri)
         place = run.workspace / "tracking" / f"{self._key}.json"
-        known = (read_json(place) or {}).get("run", "")
-        if known:
-            self._client.update_run(known, status="RUNNING")
+        known = read_json(place)
+        if known is not None:
+            self._client.update_run(known["run"], status="RUNNING")
         else:
-            known = self._client.create_run(self._experiment(run.experiment), run_name=run.name).info.run_id
-            write_json(place, {"run": known})
-            self._log_parameters(known, run.parameters)
-        self._run = known
+            created = self._client.create_run(self._experiment(run.experiment), run_name=run.name)
+            known = {"run": created.info.run_id, "unsent": True}
+            write_json(place, known)
+        if "unsent" in known:  # also of a run whose process was killed just here; to send one twice does no harm
+            self._log_parameters(known["run"], run.parameters)
+            write_json(place, {"run": known["run"]})
+        self._run = known["run"]
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
