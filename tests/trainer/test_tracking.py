@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from front import Front, front
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -28,14 +29,30 @@ import_module("mlflow")  # takes seconds on a busy machine, which are not what i
 pytestmark = [pytest.mark.timeout(900), pytest.mark.torch]  # the first run installs the server
 
 
-@pytest.fixture(scope="module")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An MLflow server with its own store and artifacts."""
-    folder, port = tmp_path_factory.mktemp("mlflow"), servers.free_port()
+@contextlib.contextmanager
+def serving(folder: Path, port: int) -> Iterator[str]:
+    """An MLflow server with its store and artifacts in a folder."""
     store = ["--backend-store-uri", f"sqlite:///{folder / 'db'}", "--artifacts-destination", str(folder / "artifacts")]
     argv = [servers.mlflow(), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": "", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with servers.running([*argv, *store], port, folder / "log", **quiet) as url:
+        yield url
+
+
+def kill_server(port: int) -> None:
+    """End the MLflow server of a port, and the processes that it started, without a word."""
+    (server,) = [one for one in psutil.Process().children() if f"--port {port} " in " ".join(one.cmdline())]
+    doomed = [*server.children(recursive=True), server]
+    for process in doomed:
+        process.kill()
+    psutil.wait_procs(doomed, timeout=30)
+    assert not servers.listens(port)
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An MLflow server for all tests that leave it alive."""
+    with serving(tmp_path_factory.mktemp("mlflow"), servers.free_port()) as url:
         yield url
 
 
@@ -55,7 +72,18 @@ def ask(url: str, path: str, **body: Any) -> Any:
 def runs(url: str, experiment: str) -> list[dict[str, Any]]:
     """The runs of an experiment."""
     found = httpx.get(f"{url}/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": experiment}).json()
-    return list(ask(url, "runs/search", experiment_ids=[found["experiment"]["experiment_id"]]).get("runs", []))
+    numbers = [found["experiment"]["experiment_id"]] if "experiment" in found else []
+    return list(ask(url, "runs/search", experiment_ids=numbers).get("runs", [])) if numbers else []
+
+
+def history(url: str, experiment: str, metric: str) -> list[int]:
+    """The steps of a metric of an experiment's only run; none before the run has begun."""
+    (run,) = runs(url, experiment) or [None]
+    if run is None:
+        return []
+    query = {"run_id": run["info"]["run_id"], "metric_key": metric}
+    found = httpx.get(f"{url}/api/2.0/mlflow/metrics/get-history", params=query).json()
+    return [one["step"] for one in found.get("metrics", [])]
 
 
 def config(job: Any, *trackers: dict[str, Any]) -> JobConfig:
@@ -145,9 +173,7 @@ def test_a_resumed_run_is_the_same_run(mlflow: str, job: Any) -> None:
         tracking.log({"loss": 1.0}, 2)
     (run,) = runs(mlflow, "resumed")
     assert run["info"]["status"] == FINISHED
-    query = {"run_id": run["info"]["run_id"], "metric_key": "loss"}
-    history = httpx.get(f"{mlflow}/api/2.0/mlflow/metrics/get-history", params=query).json()["metrics"]
-    assert [(one["step"], one["value"]) for one in history] == [(1, 2.0), (2, 1.0)]
+    assert history(mlflow, "resumed", "loss") == [1, 2]
 
 
 #: Starts an MLflow run and dies by SIGKILL where it would send the parameters.
@@ -183,6 +209,38 @@ def test_a_dead_tracker_only_warns(job: Any, caplog: pytest.LogCaptureFixture) -
         began = time.monotonic()
     assert time.monotonic() - began < END_SECONDS + 1
     assert len([one for one in caplog.records if "training goes on" in one.message]) == 1
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Until something holds; a minute at most."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_server_that_comes_back_gets_every_number(job: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Killed after the first step and started again after the second: all three are there, and the run is ended."""
+    caplog.set_level("INFO", "tunesmith")
+    port = servers.free_port()
+    told = config(job, {"type": "MLflow", "uri": f"http://127.0.0.1:{port}", "experiment": "back"})
+    with contextlib.ExitStack() as alive:
+        url = alive.enter_context(serving(tmp_path, port))
+        with tracked(told, []) as tracking:
+            tracking.log({"loss": 3.0}, 1)
+            wait_for(lambda: 1 in history(url, "back", "loss"))
+            kill_server(port)
+            tracking.log({"loss": 2.0}, 2)
+            wait_for(lambda: "training goes on" in caplog.text)
+            alive.enter_context(serving(tmp_path, port))
+            tracking.log({"loss": 1.0}, 3)
+        assert history(url, "back", "loss") == [1, 2, 3]
+        assert [run["info"]["status"] for run in runs(url, "back")] == [FINISHED]
+    assert [one.message for one in caplog.records if one.name == "tunesmith"] == [
+        "tracker fails; the training goes on",
+        "tracker answers again",
+    ]
 
 
 class Slow:
@@ -387,11 +445,31 @@ def test_the_train_stage_tracks(mlflow: str, job: Any, run_stage: Any, start_sta
 
     (run,) = runs(mlflow, "stage")
     assert run["info"]["status"] == FINISHED
-    query = {"run_id": run["info"]["run_id"], "metric_key": "loss"}
-    history = httpx.get(f"{mlflow}/api/2.0/mlflow/metrics/get-history", params=query).json()["metrics"]
-    assert sorted({one["step"] for one in history}) == list(range(1, 41))
+    assert sorted(set(history(mlflow, "stage", "loss"))) == list(range(1, 41))
     metrics = {one["key"] for one in run["data"]["metrics"]}
     assert {"loss", "learning_rate", "tokens_per_second", "eval_loss", "base_perplexity", "tuned_perplexity"} <= metrics
     files = httpx.get(f"{mlflow}/api/2.0/mlflow/artifacts/list", params={"run_id": run["info"]["run_id"]}).json()
     assert {"train-report.json", "loss.png"} <= {one["path"] for one in files["files"]}
     assert scalars(Path(told["workspace"]))["loss"] == list(range(1, 41))
+
+
+def test_a_server_that_is_killed_does_not_end_the_training(
+    job: Any, run_stage: Any, start_stage: Any, tmp_path: Path
+) -> None:
+    """Killed while the training stands still in its middle: the training ends well, and says once that it is gone."""
+    port = servers.free_port()
+    tracker = {"type": "MLflow", "uri": f"http://127.0.0.1:{port}", "experiment": "gone"}
+    told = job(tracking=[tracker], training={"maxSteps": 40})
+    told["spec"]["evaluation"]["generation"]["maxSamples"] = 0
+    assert run_stage(Stage.PREPARE, told)[0] == 0
+    log = Path(told["workspace"]) / "train-log.jsonl"
+    with serving(tmp_path, port), start_stage(Stage.TRAIN, told) as process:
+        wait_for(lambda: log.exists() and log.read_text().count("\n") >= 4)
+        process.send_signal(signal.SIGSTOP)
+        assert log.read_text().count("\n") < 40
+        kill_server(port)
+        process.send_signal(signal.SIGCONT)
+        output, _ = process.communicate()
+    assert process.returncode == 0
+    assert log.read_text().count("\n") == 40
+    assert output.count("tracker fails; the training goes on") == 1
