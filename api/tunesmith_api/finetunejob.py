@@ -456,7 +456,8 @@ class Tracker(Model):
     experiment: Identifier | None = None
     """Experiment that the run goes to; the job's namespace unless said otherwise."""
     secret_ref: SecretReference | None = None
-    """Credentials: keys username and password, or token."""
+    """Credentials: keys username and password; or token; or tenant-id, client-id and client-secret of a service
+    principal, which buys tokens."""
 
 
 class WorkspaceSpec(Model):

@@ -14,13 +14,15 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from front import Front, front
+from authority import Authority
+from front import Front, encrypted, front
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import servers
 from tunesmith_api import ExitCode, JobConfig, Stage
 from tunesmith_trainer import tracking as tracking_module
 from tunesmith_trainer.errors import DivergedError, InputNotFoundError, PreemptedError
+from tunesmith_trainer.logins import Login
 from tunesmith_trainer.trackers import FAILED, FINISHED, KILLED, Measured, MLflow, TrackedRun, disclosed
 from tunesmith_trainer.tracking import END_SECONDS, Courier, tracked
 
@@ -181,9 +183,10 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
+from tunesmith_trainer.logins import Login
 from tunesmith_trainer.trackers import MLflow, TrackedRun
 MlflowClient.log_batch = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-MLflow(sys.argv[1], "key", {}).start(TrackedRun("bot", "killed", {"rank": "16"}, Path(sys.argv[2])))
+MLflow(sys.argv[1], "key", Login()).start(TrackedRun("bot", "killed", {"rank": "16"}, Path(sys.argv[2])))
 """
 
 
@@ -194,7 +197,7 @@ def test_a_kill_before_the_parameters_are_sent_loses_none(mlflow: str, tmp_path:
     (run,) = runs(mlflow, "killed")
     assert "params" not in run["data"]
     for _ in range(2):  # and a process after that one has nothing left to send
-        MLflow(mlflow, "key", {}).start(TrackedRun("bot", "killed", {"rank": "16"}, tmp_path))
+        MLflow(mlflow, "key", Login()).start(TrackedRun("bot", "killed", {"rank": "16"}, tmp_path))
         (run,) = runs(mlflow, "killed")
         assert run["data"]["params"] == [{"key": "rank", "value": "16"}]
 
@@ -368,25 +371,42 @@ TOKEN = "a-very-secret-token"
 
 
 @pytest.fixture
-def azure(mlflow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+def azure(mlflow: str, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     """The server as Azure ML shows it: behind https and a path, opened by a token."""
-    certificate = servers.certificate(tmp_path, "IP:127.0.0.1")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "")  # a tracker sets it for good, which ends with this test
-    with front(mlflow, AZURE_PATH, TOKEN, certificate) as found:
+    with front(mlflow, AZURE_PATH, TOKEN.__eq__, certificate) as found:
         yield found
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The certificate of the tests' own Azure, which the clients trust."""
+    found = servers.certificate(tmp_path, "IP:127.0.0.1")
+    for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(variable, str(found[0]))
+    return found
+
+
+def log_in(tmp_path: Path, **keys: str) -> None:
+    """Write keys of the Secret that `in_azure` mounts."""
+    (tmp_path / "login").mkdir(exist_ok=True)
+    for key, value in keys.items():
+        (tmp_path / "login" / key).write_text(f"{value}\n")
+
+
+def in_azure(azure: Front, job: Any, tmp_path: Path, experiment: str) -> JobConfig:
+    """A job with an azureml:// tracker and a mounted Secret."""
+    uri = f"azureml://127.0.0.1:{azure.server_address[1]}{AZURE_PATH}"
+    tracker = {"type": "MLflow", "uri": uri, "experiment": experiment, "secretRef": {"name": "azure"}}
+    return JobConfig.model_validate(job(tracking=[tracker]) | {"secrets": {"azure": str(tmp_path / "login")}})
 
 
 def track_in_azure(azure: Front, job: Any, tmp_path: Path, token: str, experiment: str) -> None:
     """Log one number, and a file, to an azureml:// tracker with a token."""
     report = tmp_path / "train-report.json"
     report.write_text("{}")
-    (tmp_path / "login").mkdir()
-    (tmp_path / "login" / "token").write_text(f"{token}\n")
-    uri = f"azureml://127.0.0.1:{azure.server_address[1]}{AZURE_PATH}"
-    tracker = {"type": "MLflow", "uri": uri, "experiment": experiment, "secretRef": {"name": "azure"}}
-    told = {**job(tracking=[tracker]), "secrets": {"azure": str(tmp_path / "login")}}
-    with tracked(JobConfig.model_validate(told), [report]) as tracking:
+    log_in(tmp_path, token=token)
+    with tracked(in_azure(azure, job, tmp_path, experiment), [report]) as tracking:
         tracking.log({"loss": 1.0}, 1)
 
 
@@ -417,6 +437,38 @@ def test_a_token_that_azure_refuses_only_warns(
     (warning,) = [one.fields for one in caplog.records if "training goes on" in one.message]
     assert "401" in warning["reason"]
     assert "yesterday" not in caplog.text
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_token_that_is_replaced_in_the_secret_is_used(mlflow: str, azure: Front, job: Any, tmp_path: Path) -> None:
+    """The old one no longer opens the server; what comes after it arrives with the new one."""
+    log_in(tmp_path, token=TOKEN)
+    with tracked(in_azure(azure, job, tmp_path, "replaced"), []) as tracking:
+        tracking.log({"loss": 2.0}, 1)
+        wait_for(lambda: history(mlflow, "replaced", "loss") == [1])
+        log_in(tmp_path, token="the-next-token")
+        azure.opens = "the-next-token".__eq__
+        tracking.log({"loss": 1.0}, 2)
+    assert history(mlflow, "replaced", "loss") == [1, 2]
+    assert [run["info"]["status"] for run in runs(mlflow, "replaced")] == [FINISHED]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_service_principal_outlives_its_tokens(
+    mlflow: str, azure: Front, certificate: tuple[Path, Path], job: Any, tmp_path: Path
+) -> None:
+    """Each token opens the server for 4 s; a number that comes after the first one's end arrives with another."""
+    with encrypted(Authority(life_seconds=4), certificate) as authority:
+        azure.opens = authority.opens
+        log_in(tmp_path, **authority.keys())
+        with tracked(in_azure(azure, job, tmp_path, "principal"), []) as tracking:
+            tracking.log({"loss": 2.0}, 1)
+            wait_for(lambda: history(mlflow, "principal", "loss") == [1])
+            wait_for(lambda: not authority.opens("token-1"))
+            tracking.log({"loss": 1.0}, 2)
+    assert history(mlflow, "principal", "loss") == [1, 2]
+    assert [run["info"]["status"] for run in runs(mlflow, "principal")] == [FINISHED]
+    assert len(authority.ends) > 1
 
 
 def scalars(workspace: Path) -> dict[str, list[int]]:

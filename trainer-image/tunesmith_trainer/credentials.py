@@ -47,7 +47,9 @@ KEYS: dict[Scheme, Keys] = {
 #: What is secret of an entry of a docker configuration.
 _DOCKER_SECRETS = ("auth", "password", "identitytoken", "registrytoken")
 #: Keys whose values are no secrets.
-_PUBLIC = frozenset({"region", "endpoint", "account-name", "username", "plain-http"})
+_PUBLIC = frozenset(
+    {"region", "endpoint", "account-name", "username", "plain-http", "tenant-id", "client-id", "authority", "scope"}
+)
 
 
 @dataclass(frozen=True)

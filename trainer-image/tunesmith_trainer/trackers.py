@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunesmith_api.uri import public_parts
+from tunesmith_trainer.logins import Login
 from tunesmith_trainer.workspace import read_json, write_json
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
@@ -75,21 +76,20 @@ class MLflow:
     Args:
         uri: the tracking server; `azureml://` is the same protocol over https, with a token.
         key: where the run's identity is kept between processes.
-        credentials: keys username and password, or token.
+        login: asked before every request, because a token may run out.
     """
 
-    def __init__(self, uri: str, key: str, credentials: Mapping[str, str]) -> None:
+    def __init__(self, uri: str, key: str, login: Login) -> None:
         self._uri = uri.replace("azureml://", "https://", 1)
         self._key = key
-        self._credentials = credentials
+        self._login = login
         self._client: Any = None
         self._run = ""
 
     def start(self, run: TrackedRun) -> None:
         """Begin the run; the one of an earlier process of the same job goes on."""
-        names = {"username": "USERNAME", "password": "PASSWORD", "token": "TOKEN"}
-        login = {f"MLFLOW_TRACKING_{names[key]}": value for key, value in self._credentials.items()}
-        os.environ.update(_MLFLOW_LIMITS | login)
+        os.environ.update(_MLFLOW_LIMITS)
+        self._log_in()
         from mlflow import MlflowClient  # noqa: PLC0415 - its import takes a second, which only its users pay
 
         self._client = MlflowClient(tracking_uri=self._uri)
@@ -106,6 +106,10 @@ class MLflow:
             write_json(place, {"run": known["run"]})
         self._run = known["run"]
 
+    def _log_in(self) -> None:
+        """MLflow's client reads its login from the environment, at every request."""
+        os.environ.update({f"MLFLOW_TRACKING_{key.upper()}": value for key, value in self._login.current().items()})
+
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         return str(found.experiment_id if found is not None else self._client.create_experiment(name))
@@ -121,16 +125,19 @@ class MLflow:
         """Send numbers, in as few requests as the protocol allows."""
         from mlflow.entities import Metric  # noqa: PLC0415 - as above
 
+        self._log_in()
         found = [Metric(one.name, one.value, one.milliseconds, one.step) for one in measured]
         for start in range(0, len(found), _MOST_METRICS):
             self._client.log_batch(self._run, metrics=found[start : start + _MOST_METRICS])
 
     def end(self, status: str) -> None:
         """Close the run."""
+        self._log_in()
         self._client.set_terminated(self._run, status=status)
 
     def attach(self, files: Sequence[Path]) -> None:
         """Send files as artifacts of the run; MLflow takes them after its end as well."""
+        self._log_in()
         for file in files:
             self._client.log_artifact(self._run, str(file))
 

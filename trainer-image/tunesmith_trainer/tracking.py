@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,8 @@ from tunesmith_api.enums import TrackerType
 from tunesmith_api.finetunejob import Scores
 from tunesmith_api.finetunejob import Tracker as TrackerSpec
 from tunesmith_trainer import log
-from tunesmith_trainer.credentials import hide, secret_parts
 from tunesmith_trainer.errors import InputNotFoundError, PreemptedError
+from tunesmith_trainer.logins import LOGIN_KEYS, Login
 from tunesmith_trainer.trackers import (
     FAILED,
     FINISHED,
@@ -37,7 +37,6 @@ END_SECONDS = 5.0
 _SEND_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
 #: Numbers that are kept for a tracker that is down; the oldest are dropped.
 _MOST_KEPT = 20_000
-_LOGIN_KEYS = (("token",), ("username", "password"))
 
 
 class Courier:
@@ -210,35 +209,36 @@ def _courier(config: JobConfig, place: int, spec: TrackerSpec, step: int) -> Cou
         workspace=Path(config.workspace),
         step=step,
     )
-    credentials = _login(config, place, spec)
-    name = f"{spec.type}[{place}]"
-    return Courier(name, _MAKERS[spec.type](spec, credentials), run, lambda text: hide(text, secret_parts(credentials)))
+    login = _login(config, place, spec)
+    return Courier(f"{spec.type}[{place}]", _MAKERS[spec.type](spec, login), run, login.hide)
 
 
-def _mlflow(spec: TrackerSpec, credentials: Mapping[str, str]) -> Tracker:
-    return MLflow(spec.uri or "", key_of(spec.uri, spec.experiment)[:16], credentials)
+def _mlflow(spec: TrackerSpec, login: Login) -> Tracker:
+    return MLflow(spec.uri or "", key_of(spec.uri, spec.experiment)[:16], login)
 
 
-def _tensorboard(spec: TrackerSpec, credentials: Mapping[str, str]) -> Tracker:
-    del spec, credentials
+def _tensorboard(spec: TrackerSpec, login: Login) -> Tracker:
+    del spec, login
     return TensorBoard()
 
 
-_MAKERS: dict[TrackerType, Callable[[Any, Mapping[str, str]], Tracker]] = {
+_MAKERS: dict[TrackerType, Callable[[Any, Login], Tracker]] = {
     TrackerType.MLFLOW: _mlflow,
     TrackerType.TENSORBOARD: _tensorboard,
 }
 
 
-def _login(config: JobConfig, place: int, spec: TrackerSpec) -> dict[str, str]:
+def _login(config: JobConfig, place: int, spec: TrackerSpec) -> Login:
     if spec.secret_ref is None:
-        return {}
-    folder = Path(config.secrets.get(spec.secret_ref.name, ""))
-    keys = {key for alternative in _LOGIN_KEYS for key in alternative}
-    values = {key: (folder / key).read_text(encoding="utf-8").strip() for key in keys if (folder / key).is_file()}
-    if not any(all(values.get(key) for key in alternative) for alternative in _LOGIN_KEYS):
+        return Login()
+    login = Login(Path(config.secrets.get(spec.secret_ref.name, "")))
+    if not login.is_complete():
+        nor = ", nor the keys ".join(_listed(alternative) for alternative in LOGIN_KEYS[1:])
         raise InputNotFoundError(
-            f"spec.tracking[{place}].secretRef: secret {spec.secret_ref.name!r} has no key 'token',"
-            " nor the keys 'username' and 'password'"
+            f"spec.tracking[{place}].secretRef: secret {spec.secret_ref.name!r} has no key 'token', nor the keys {nor}"
         )
-    return values
+    return login
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return f"{', '.join(repr(key) for key in keys[:-1])} and {keys[-1]!r}"
