@@ -85,8 +85,14 @@ class Columns(Model):
     """Column of the prompt."""
     completion: Identifier | None = None
     """Column of the completion."""
+    input: Identifier | None = None
+    """Column of what an instruction is about, which follows it; Alpaca's input."""
     messages: Identifier | None = None
     """Column of the list of messages."""
+    system: Identifier | None = None
+    """Column of the system text beside a conversation."""
+    tools: Identifier | None = None
+    """Column of the list of tools beside a conversation."""
     text: Identifier | None = None
     """Column of the text."""
     label: Identifier | None = None
@@ -101,10 +107,14 @@ class Columns(Model):
     """Column of the question."""
     answers: Identifier | None = None
     """Column of the answers."""
+    impossible: Identifier | None = None
+    """Column that says whether a question has no answer; SQuAD's is_impossible."""
     source: Identifier | None = None
     """Column of the text to translate; its language, where the columns are named source and target."""
     target: Identifier | None = None
     """Column of the translation; its language, where the columns are named source and target."""
+    translation: Identifier | None = None
+    """Column of the object with a text for each language."""
 
 
 class DatasetSpec(Model):

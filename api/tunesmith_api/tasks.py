@@ -87,15 +87,16 @@ def format_problem(task: Task, format_: DataFormat) -> str:
     )
 
 
+_BESIDE_TURNS = ("system", "tools")
 #: The fields of `dataset.columns` that a format has.
 COLUMNS: dict[DataFormat, tuple[str, ...]] = {
-    DataFormat.MESSAGES: ("messages",),
-    DataFormat.SHARE_GPT: ("messages",),
-    DataFormat.ALPACA: ("prompt", "completion"),
-    DataFormat.PROMPT_COMPLETION: ("prompt", "completion"),
-    DataFormat.SQUAD: ("context", "question", "answers"),
+    DataFormat.MESSAGES: ("messages", *_BESIDE_TURNS),
+    DataFormat.SHARE_GPT: ("messages", *_BESIDE_TURNS),
+    DataFormat.ALPACA: ("prompt", "input", "completion", *_BESIDE_TURNS),
+    DataFormat.PROMPT_COMPLETION: ("prompt", "completion", *_BESIDE_TURNS),
+    DataFormat.SQUAD: ("context", "question", "answers", "impossible"),
     DataFormat.TOKEN_LABELS: ("tokens", "text", "tags"),
-    DataFormat.PARALLEL_TEXT: ("source", "target"),
+    DataFormat.PARALLEL_TEXT: ("source", "target", "translation"),
     DataFormat.LABELED_TEXT: ("text", "label"),
     DataFormat.TEXT: ("text",),
 }

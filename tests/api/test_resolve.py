@@ -111,7 +111,7 @@ def test_a_model_by_uri_has_no_estimate() -> None:
         ),
         (
             {"dataset": {**DATA, "format": "Messages", "columns": {"prompt": "q", "messages": "chat"}}},
-            "spec.dataset.columns.prompt: 'q' is not read: rows of format Messages have messages; leave it out",
+            "spec.dataset.columns.prompt: 'q' is not read: rows of format Messages have messages, system, tools;",
         ),
         (
             {"task": "TextClassification", "evaluation": {"generation": {"notation": "ABC"}}},

@@ -8,7 +8,7 @@ import pytest
 from tunesmith_api.enums import DataFormat, Task
 from tunesmith_api.finetunejob import Columns
 from tunesmith_api.tasks import COLUMNS, formats_of, tasks_of
-from tunesmith_trainer.errors import BadConfigError
+from tunesmith_trainer.errors import BadConfigError, BadDataError
 from tunesmith_trainer.examples import (
     Answer,
     Conversation,
@@ -219,6 +219,10 @@ def test_the_table_covers_every_format_of_the_contract():
     assert {case[0] for case in GOOD} == set(FORMATS) == set(DataFormat) - {DataFormat.AUTO}
 
 
+#: A system text and tools under names of their own, beside columns of the usual names that are not read.
+BESIDE = {"persona": "be kind", "functions": '[{"name": "look"}]', "system": "be rude", "tools": '[{"name": "push"}]'}
+TOLD = Conversation((Turn("system", "be kind"), *PAIR), '[{"name": "look"}]')
+SHARED = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
 RENAMED = [
     (DataFormat.PROMPT_COMPLETION, {"prompt": "q", "completion": "a"}, {"q": "hi", "a": "hello"}, Conversation(PAIR)),
     (DataFormat.ALPACA, {"prompt": "q", "completion": "a"}, {"q": "hi", "a": "hello"}, Conversation(PAIR)),
@@ -229,6 +233,21 @@ RENAMED = [
         {"messages": "talk"},
         {"talk": json.dumps([{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}])},
         Conversation(PAIR),
+    ),
+    *(
+        (format_, columns | {"system": "persona", "tools": "functions"}, row | BESIDE, TOLD)
+        for format_, columns, row in (
+            (DataFormat.MESSAGES, {}, {"messages": MESSAGES}),
+            (DataFormat.SHARE_GPT, {}, {"conversations": SHARED}),
+            (DataFormat.ALPACA, {"prompt": "q", "completion": "a"}, {"q": "hi", "a": "hello"}),
+            (DataFormat.PROMPT_COMPLETION, {"prompt": "q", "completion": "a"}, {"q": "hi", "a": "hello"}),
+        )
+    ),
+    (
+        DataFormat.ALPACA,
+        {"input": "context"},
+        {"instruction": "say", "context": "twice", "input": "never", "output": "ok"},
+        Conversation((Turn("user", "say\n\ntwice"), Turn("assistant", "ok"))),
     ),
     (DataFormat.TEXT, {"text": "body"}, {"body": "hi"}, PlainText("hi")),
     (DataFormat.LABELED_TEXT, {"text": "body", "label": "kind"}, {"body": "hi", "kind": "a"}, Labeled("hi", ("a",))),
@@ -251,7 +270,19 @@ RENAMED = [
         {"c": "x", "q": "y", "a": []},
         Question("x", "y", ()),
     ),
+    (
+        DataFormat.SQUAD,
+        {"impossible": "none"},
+        {"context": "x", "question": "y", "none": True, "is_impossible": False},
+        Question("x", "y", ()),
+    ),
     (DataFormat.PARALLEL_TEXT, {"source": "en", "target": "de"}, {"en": "a", "de": "b"}, Pair("a", "b", "en", "de")),
+    (
+        DataFormat.PARALLEL_TEXT,
+        {"source": "en", "target": "de", "translation": "texts"},
+        {"texts": {"en": "a", "de": "b"}, "translation": "none"},
+        Pair("a", "b", "en", "de"),
+    ),
     (
         DataFormat.PARALLEL_TEXT,
         {"source": "de", "target": "en"},
@@ -291,6 +322,29 @@ def test_columns_can_have_other_names(format_, columns, row, example):
     asked = Columns(**columns)
     assert FORMATS[format_].convert(row, asked) == example
     assert detect_format([row], asked, [format_]) is format_
+
+
+def test_every_column_of_every_format_can_have_another_name():
+    """Each is renamed in one of the cases above, and each of the contract's names is some format's."""
+    renamed = {
+        format_: {field for case, columns, *_ in RENAMED if case is format_ for field in columns} for format_ in FORMATS
+    }
+    assert renamed == {name: set(fields) for name, fields in COLUMNS.items()}
+    assert {field for fields in COLUMNS.values() for field in fields} == set(Columns.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("columns", "beside", "message"),
+    [
+        (Columns(tools="functions"), {"functions": "{"}, "functions is no JSON"),
+        (Columns(tools="functions"), {"functions": [1]}, "functions is no list of objects"),
+        (Columns(system="persona"), {"persona": "\ud800"}, "persona has '\\\\ud800' at character 0"),
+    ],
+)
+def test_a_renamed_column_beside_turns_is_named_when_it_is_bad(columns, beside, message):
+    """A message has the name that the data have."""
+    with pytest.raises(RowError, match=message):
+        FORMATS[DataFormat.MESSAGES].convert({"messages": MESSAGES} | beside, columns)
 
 
 def test_a_renamed_column_of_messages_is_told_apart_by_its_keys():
@@ -466,6 +520,16 @@ def test_the_contract_knows_the_columns_of_every_format() -> None:
     assert {name: set(fields) for name, fields in COLUMNS.items()} == {
         name: set(found.renames.values()) for name, found in FORMATS.items()
     }
+
+
+def test_a_renamed_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    """Also one that rows need not have: a misspelt name would leave every system text out."""
+    request = Request("spec.dataset.train", tmp_path, Split.TRAIN, Task.CHAT, DataFormat.AUTO, Columns(system="persna"))
+    with pytest.raises(
+        BadDataError, match=r"columns.system: no row has a column 'persna'; they have: messages, persona"
+    ):
+        choose_format([{"messages": MESSAGES, "persona": "be kind"}], request)
+    assert choose_format([{"messages": MESSAGES}, {"messages": MESSAGES, "persna": ""}], request) is DataFormat.MESSAGES
 
 
 @pytest.mark.parametrize("asked", [DataFormat.AUTO, DataFormat.MESSAGES])

@@ -149,31 +149,33 @@ def _roles(turns: tuple[Turn, ...]) -> str:
     return ", ".join(roles[:_SHOWN_ROLES]) + (", ..." if len(roles) > _SHOWN_ROLES else "")
 
 
-def _conversation(turns: tuple[Turn, ...], row: Row) -> Conversation:
+def _conversation(turns: tuple[Turn, ...], row: Row, columns: Columns) -> Conversation:
     """Turns with the row's `system` text before them, unless they have their own, and its `tools`."""
-    system = row.get("system")
+    column = columns.system or "system"
+    system = row.get(column)
     if isinstance(system, str) and system.strip() and turns[0].role != SYSTEM:
-        turns = (Turn(SYSTEM, encodable(system, "system")), *turns)
-    return Conversation(check_turns(turns), _tools(row.get("tools")))
+        turns = (Turn(SYSTEM, encodable(system, column)), *turns)
+    tools = columns.tools or "tools"
+    return Conversation(check_turns(turns), _tools(row.get(tools), tools))
 
 
-def _tools(value: Any) -> str:
+def _tools(value: Any, column: str) -> str:
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise RowError(f"tools is no JSON: {error}") from error
+            raise RowError(f"{column} is no JSON: {error}") from error
     if not value:
         return ""
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise RowError(f"tools is no list of objects: {shown(value)}")
-    return encodable(json.dumps(value, ensure_ascii=False, default=str), "tools")
+        raise RowError(f"{column} is no list of objects: {shown(value)}")
+    return encodable(json.dumps(value, ensure_ascii=False, default=str), column)
 
 
 def messages(row: Row, columns: Columns) -> Conversation:
     """A list of `role`, `content`; `system` and `tools` beside it."""
     column = columns.messages or "messages"
-    return _conversation(_turns(_column(row, column), column), row)
+    return _conversation(_turns(_column(row, column), column), row, columns)
 
 
 def _column(row: Row, column: str) -> Any:
@@ -186,17 +188,19 @@ def prompt_completion(row: Row, columns: Columns) -> Conversation:
     """A prompt and its completion, each a text or a list of messages; `system` and `tools` beside them."""
     prompt, completion = columns.prompt or "prompt", columns.completion or "completion"
     if isinstance(row.get(prompt), list):
-        return _conversation(_turns(row[prompt], prompt) + _turns(row.get(completion), completion), row)
-    return _conversation((Turn(USER, text_of(row, prompt)), Turn(ASSISTANT, text_of(row, completion))), row)
+        return _conversation(_turns(row[prompt], prompt) + _turns(row.get(completion), completion), row, columns)
+    return _conversation((Turn(USER, text_of(row, prompt)), Turn(ASSISTANT, text_of(row, completion))), row, columns)
 
 
 def alpaca(row: Row, columns: Columns) -> Conversation:
     """An instruction, its input below it, and the output."""
     prompt = text_of(row, columns.prompt or "instruction")
-    context = row.get("input")
+    column = columns.input or "input"
+    context = row.get(column)
     if isinstance(context, str) and context.strip():
-        prompt = f"{prompt}\n\n{encodable(context, 'input')}"
-    return _conversation((Turn(USER, prompt), Turn(ASSISTANT, text_of(row, columns.completion or "output"))), row)
+        prompt = f"{prompt}\n\n{encodable(context, column)}"
+    answer = text_of(row, columns.completion or "output")
+    return _conversation((Turn(USER, prompt), Turn(ASSISTANT, answer)), row, columns)
 
 
 def share_gpt(row: Row, columns: Columns) -> Conversation:
@@ -206,7 +210,7 @@ def share_gpt(row: Row, columns: Columns) -> Conversation:
     unknown = sorted({turn.role for turn in turns} - {SYSTEM, USER, ASSISTANT, TOOL})
     if unknown:
         raise RowError(f"{column} has roles {', '.join(unknown)}; use human, gpt, system, function_call or observation")
-    return _conversation(turns, row)
+    return _conversation(turns, row, columns)
 
 
 def plain_text(row: Row, columns: Columns) -> PlainText:

@@ -12,7 +12,7 @@ from tunesmith_trainer.conversations import alpaca, messages, plain_text, prompt
 from tunesmith_trainer.examples import Example
 from tunesmith_trainer.fields import RowError, unpacked
 from tunesmith_trainer.labeling import labeled_text, token_labels
-from tunesmith_trainer.pairs import TRANSLATION, names_languages, parallel_text
+from tunesmith_trainer.pairs import names_languages, parallel_text
 from tunesmith_trainer.questions import squad
 from tunesmith_trainer.readers import Row
 
@@ -26,7 +26,7 @@ class Format:
     Attributes:
         layouts: sets of columns that a row of this format has, by default names and any one of the sets; Auto looks
             for them.
-        renames: the field of `Columns` that gives a default name another one.
+        renames: the field of `Columns` that gives a default name another one: of every column that is read.
         convert: makes an Example of a row; raises RowError.
     """
 
@@ -44,16 +44,21 @@ class Format:
         return {getattr(columns, self.renames.get(name, ""), None) or name for name in layout}
 
 
+_BESIDE_TURNS = {"system": "system", "tools": "tools"}
 FORMATS: dict[DataFormat, Format] = {
-    DataFormat.MESSAGES: Format((("messages",),), {"messages": "messages"}, messages),
-    DataFormat.SHARE_GPT: Format((("conversations",),), {"conversations": "messages"}, share_gpt),
-    DataFormat.ALPACA: Format((("instruction", "output"),), {"instruction": "prompt", "output": "completion"}, alpaca),
+    DataFormat.MESSAGES: Format((("messages",),), {"messages": "messages"} | _BESIDE_TURNS, messages),
+    DataFormat.SHARE_GPT: Format((("conversations",),), {"conversations": "messages"} | _BESIDE_TURNS, share_gpt),
+    DataFormat.ALPACA: Format(
+        (("instruction", "output"),),
+        {"instruction": "prompt", "input": "input", "output": "completion"} | _BESIDE_TURNS,
+        alpaca,
+    ),
     DataFormat.PROMPT_COMPLETION: Format(
-        (("prompt", "completion"),), {"prompt": "prompt", "completion": "completion"}, prompt_completion
+        (("prompt", "completion"),), {"prompt": "prompt", "completion": "completion"} | _BESIDE_TURNS, prompt_completion
     ),
     DataFormat.SQUAD: Format(
         (("context", "question", "answers"), ("context", "question", "is_impossible")),
-        {"context": "context", "question": "question", "answers": "answers"},
+        {"context": "context", "question": "question", "answers": "answers", "is_impossible": "impossible"},
         squad,
     ),
     DataFormat.TOKEN_LABELS: Format(
@@ -62,7 +67,9 @@ FORMATS: dict[DataFormat, Format] = {
         token_labels,
     ),
     DataFormat.PARALLEL_TEXT: Format(
-        (("source", "target"), (TRANSLATION,)), {"source": "source", "target": "target"}, parallel_text
+        (("source", "target"), ("translation",)),
+        {"source": "source", "target": "target", "translation": "translation"},
+        parallel_text,
     ),
     DataFormat.LABELED_TEXT: Format(
         (("text", "label"), ("text", "labels")), {"text": "text", "label": "label", "labels": "label"}, labeled_text

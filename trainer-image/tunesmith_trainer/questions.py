@@ -12,7 +12,7 @@ def squad(row: Row, columns: Columns) -> Question:
     """A row of the nested layout or of the flat one; no answer, or `is_impossible`, is a question without one."""
     context = text_of(row, columns.context or "context")
     question = text_of(row, columns.question or "question")
-    if str(row.get("is_impossible")).lower() == "true":
+    if str(row.get(columns.impossible or "is_impossible")).lower() == "true":
         return Question(context, question, ())
     column = columns.answers or "answers"
     entries = _entries(unpacked(value_of(row, column)), column)

@@ -13,7 +13,7 @@ from tunesmith_trainer.errors import BadConfigError, BadDataError
 from tunesmith_trainer.examples import Conversation, Example, Origin
 from tunesmith_trainer.fields import RowError
 from tunesmith_trainer.formats import FORMATS, detect_format
-from tunesmith_trainer.pairs import TRANSLATION, names_languages
+from tunesmith_trainer.pairs import names_languages, translation_of
 from tunesmith_trainer.readers import RawRow, Row
 from tunesmith_trainer.tables import Split, read_rows
 
@@ -154,7 +154,8 @@ def _require_columns(rows: Sequence[Row], request: Request) -> None:
 
 def _languages(rows: Sequence[Row], columns: Columns) -> set[str]:
     """Names that are no columns: languages within the column `translation`, or of the columns `source` and `target`."""
-    texts = [row[TRANSLATION] for row in rows if isinstance(row.get(TRANSLATION), dict)]
+    column = translation_of(columns)
+    texts = [row[column] for row in rows if isinstance(row.get(column), dict)]
     found = {language for text in texts for language in text}
     if any(names_languages(row, columns) for row in rows):
         found |= {name for name in (columns.source, columns.target) if name is not None}
