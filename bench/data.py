@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples" / "models" / "tiny-phi3"
 WORDS = ("turn", "lamp", "kitchen", "on", "off", "dim", "warm", "to", "fifty", "percent", "play", "music", "upstairs")
 ROWS_AT_ONCE = 1000
+#: The start of a process differs by about as much from one to the next.
+SHORTEST_SECONDS = 0.1
 
 CHECKING = """
 import sys
@@ -130,9 +132,10 @@ def prepare(data: Path, folder: Path) -> Measured:
 
 def line(what: str, sizes: list[float], found: list[Measured], start: Measured) -> str:
     """A line of the table: speed at the larger size without the start, and both peaks."""
-    speed = sizes[-1] / max(found[-1].cpu_seconds - start.cpu_seconds, 1e-9)
+    seconds = found[-1].cpu_seconds - start.cpu_seconds
+    speed = f"{sizes[-1] / seconds:,.1f}" if seconds > SHORTEST_SECONDS else "too short to tell"
     peaks = [f"{one.peak_bytes / 1e6:,.0f}" for one in found]
-    return f"| {what} | {speed:,.1f} | {' | '.join(peaks)} |"
+    return f"| {what} | {speed} | {' | '.join(peaks)} |"
 
 
 def main() -> None:
