@@ -77,6 +77,9 @@ class _Counting:
 
     start, longest = 0, 6
 
+    def __init__(self, never=()):
+        self.never = list(never)
+
     def encode(self, ids, mask):
         del mask
         return ids[:, :1]
@@ -93,3 +96,16 @@ def test_rows_end_by_themselves_or_at_the_limit():
     view = Seq2SeqView(_Counting())
     assert view.generate([[6], [2]], 50, frozenset({8})) == [[6, 7], [2, 3, 4, 5, 6, 7]]
     assert view.generate([[2]], 3, frozenset({8})) == [[2, 3, 4]]
+
+
+def test_forbidden_tokens_are_never_written():
+    """The padding's logit is 0 in Marian's models, and may be the highest of all."""
+
+    class Padded(_Counting):
+        def decode(self, *arguments):
+            logits, told = super().decode(*arguments)
+            logits[:, :, 0] = 2
+            return logits, told
+
+    assert Seq2SeqView(Padded()).generate([[6]], 2, frozenset({8})) == [[0, 0]]
+    assert Seq2SeqView(Padded(never=[0])).generate([[6]], 2, frozenset({8})) == [[6, 7]]

@@ -21,10 +21,12 @@ class Seq2SeqSteps(Protocol):
     Attributes:
         start: the token that begins every target.
         longest: most tokens of a target.
+        never: tokens that no target has, such as the padding whose logit Marian's models leave at 0.
     """
 
     start: int
     longest: int
+    never: list[int]
 
     def encode(self, ids: Integers, mask: Integers) -> Any:
         """The encoder's states of shape (rows, tokens, width), in the model's own kind of array."""
@@ -91,7 +93,9 @@ class Seq2SeqView:
         active = np.ones(len(prompts), dtype=bool)
         for _ in range(min(max_new_tokens, self._steps.longest)):
             logits, past = self._steps.decode(following[:, None].astype(np.int64), states, mask, past)
-            following = logits[:, -1].argmax(-1)
+            scores = logits[:, -1].copy()
+            scores[:, self._steps.never] = -np.inf
+            following = scores.argmax(-1)
             active &= ~np.isin(following, list(stop_ids))
             if not active.any():
                 break

@@ -18,7 +18,7 @@ from tunesmith_api.enums import ExportPrecision
 from tunesmith_trainer import log
 from tunesmith_trainer.onnx_session import open_session
 from tunesmith_trainer.seq2seq_model import Floats, Integers
-from tunesmith_trainer.seq2seq_torch import load_seq2seq, longest_target
+from tunesmith_trainer.seq2seq_torch import load_seq2seq, longest_target, never_written
 from tunesmith_trainer.workspace import read_json, write_json
 
 ENCODER, DECODER, SETTINGS = "encoder_model.onnx", "decoder_model.onnx", "seq2seq_config.json"
@@ -72,7 +72,8 @@ def export_seq2seq(merged: Path, folder: Path, precision: ExportPrecision) -> No
         for name in (ENCODER, DECODER):
             _quantise(folder / name)
     settings = {"start": int(model.config.decoder_start_token_id), "longest": longest_target(model.config)}
-    write_json(folder / SETTINGS, {**settings, "heads": heads, "head_width": width, "layers": layers})
+    sizes = {"heads": heads, "head_width": width, "layers": layers}
+    write_json(folder / SETTINGS, {**settings, **sizes, "never": never_written(model)})
 
 
 def _export_encoder(model: Any, path: Path) -> None:
@@ -149,6 +150,7 @@ class OnnxSteps:
     def __init__(self, folder: Path) -> None:
         settings = read_json(folder / SETTINGS) or {}
         self.start, self.longest = int(settings["start"]), int(settings["longest"])
+        self.never: list[int] = settings["never"]
         self._heads, self._width = int(settings["heads"]), int(settings["head_width"])
         self._encoder, self._decoder = open_session(folder / ENCODER), open_session(folder / DECODER)
         names = [value.name for value in self._decoder.get_inputs()]

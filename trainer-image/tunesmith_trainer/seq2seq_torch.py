@@ -27,6 +27,12 @@ def longest_target(config: Any) -> int:
     return int(getattr(config, "max_position_embeddings", None) or UNBOUNDED)
 
 
+def never_written(model: Any) -> list[int]:
+    """Single tokens that the model's generation settings forbid."""
+    forbidden = getattr(model.generation_config, "bad_words_ids", None) or []
+    return [int(ids[0]) for ids in forbidden if len(ids) == 1]
+
+
 def collate(rows: Sequence[Seq2SeqRow], start: int) -> Batch:
     """A right-padded batch: source, its mask, what the decoder reads, and what it must say."""
     ids, mask = pad([row.input_ids for row in rows])
@@ -54,6 +60,7 @@ class TorchSteps:
         self._model = model
         self.start = int(model.config.decoder_start_token_id)
         self.longest = longest_target(model.config)
+        self.never = never_written(model)
 
     @torch.inference_mode()
     def encode(self, ids: Integers, mask: Integers) -> Any:
