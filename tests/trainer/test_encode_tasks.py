@@ -12,11 +12,12 @@ from tunesmith_trainer.encode_seq2seq import Seq2SeqEncoder
 from tunesmith_trainer.examples import Labeled, Pair
 from tunesmith_trainer.instructions import Facts, make_instruction, make_source_instruction
 from tunesmith_trainer.seq2seq_model import Seq2SeqView, pad, shift
-from tunesmith_trainer.tokenizer import load_tokenizer
+from tunesmith_trainer.tokenizer import load_target_tokenizer, load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 PHI3 = ROOT / "examples" / "models" / "tiny-phi3"
 T5 = ROOT / "tests" / "models" / "tiny-t5"
+OPUS = ROOT / "tests" / "models" / "tiny-opus-mt"
 CLASSES = Facts(("cold", "warm"))
 EN_DE = Facts(source="English", target="German")
 PAIR = Pair("the red cat sees a dog", "la kato rozi vidas un hunda")
@@ -51,16 +52,27 @@ def test_each_family_is_asked_in_its_own_way(model_type, facts, source):
     """T5 knows its task by a prefix; a translator needs none. Both sides end with the token that ends a text."""
     tokenizer = load_tokenizer(T5)
     instruction = make_source_instruction(Task.TRANSLATION, facts, model_type)
-    ((row,),) = Seq2SeqEncoder(tokenizer, instruction, 128).encode([PAIR])
+    ((row,),) = Seq2SeqEncoder(tokenizer, tokenizer, instruction, 128).encode([PAIR])
     assert tokenizer.decode(row.input_ids).strip() == f"{source}</s>"
     assert tokenizer.decode(row.labels).strip() == f"{PAIR.target}</s>"
     assert (row.reference, row.truncated, row.prompt_tokens) == (PAIR.target, False, len(row.input_ids))
 
 
+def test_marian_s_targets_are_split_by_their_own_pieces():
+    """Of its own files the sources' tokenizer would write a target letter by letter."""
+    source, target = load_tokenizer(OPUS), load_target_tokenizer(OPUS)
+    instruction = make_source_instruction(Task.TRANSLATION, EN_DE, "marian")
+    ((row,),) = Seq2SeqEncoder(source, target, instruction, 128).encode([PAIR])
+    assert row.input_ids == source(PAIR.source)["input_ids"]
+    assert row.labels == target(PAIR.target)["input_ids"]
+    assert len(row.labels) < len(source(PAIR.target)["input_ids"])
+
+
 def test_a_long_side_is_cut_before_its_end():
     """Both sides keep the token that ends them, so that a model still learns to stop."""
     tokenizer = load_tokenizer(T5)
-    ((row,),) = Seq2SeqEncoder(tokenizer, make_source_instruction(Task.TRANSLATION, Facts(), "t5"), 4).encode([PAIR])
+    instruction = make_source_instruction(Task.TRANSLATION, Facts(), "t5")
+    ((row,),) = Seq2SeqEncoder(tokenizer, tokenizer, instruction, 4).encode([PAIR])
     assert (len(row.input_ids), len(row.labels), row.truncated) == (4, 4, True)
     assert row.input_ids[-1] == row.labels[-1] == tokenizer.eos_token_id
 

@@ -28,6 +28,7 @@ OLD_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
 LISTING = re.compile(r"api/(?P<name>(models|datasets)/[^/]+/[^/]+)(/(?P<what>revision|tree)/(?P<revision>[^/]+))?")
 FILE = re.compile(r"(?P<name>(datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 MODEL = Path(__file__).parents[2] / "examples" / "models" / "tiny-phi3"
+OPUS = Path(__file__).parents[1] / "models" / "tiny-opus-mt"
 ROWS = b'{"prompt": "hi", "completion": "hello"}\n' * 4
 
 
@@ -255,6 +256,19 @@ def test_model_and_data_come_from_the_hub(hub, prepare, job, tmp_path):
     assert (fetched / "model.safetensors").read_bytes() == (MODEL / "model.safetensors").read_bytes()
     assert not (fetched / "pytorch_model.bin").exists()
     assert set(hub.tokens) == {"Bearer hf_secret", None}
+
+
+def test_a_model_of_marian_comes_with_its_own_tokenizer_files(hub, prepare, job):
+    """As Helsinki-NLP's repositories have them, with weights in safetensors."""
+    files = {file.name: file.read_bytes() for file in OPUS.iterdir()}
+    hub.repositories["acme/tiny"].commits[COMMIT] = {**files, "rust_model.ot": b"", "README.md": b""}
+    hub.repositories["datasets/acme/rows"].commits[COMMIT] = {"train.jsonl": b'{"source": "a", "target": "b"}\n' * 4}
+    config = from_hub(job)
+    config["spec"]["task"] = "Translation"
+    code, termination = prepare(config)
+    assert code == 0, termination
+    fetched = {file.name for file in (Path(config["workspace"]) / "model").iterdir() if file.is_file()}
+    assert fetched >= files.keys()
 
 
 def test_a_model_of_pickles_is_a_bad_configuration(hub, prepare, job):

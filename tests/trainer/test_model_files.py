@@ -14,6 +14,7 @@ FOLDERS = {
     "tiny-distilbert": (ROOT / "tests" / "models", 3, 96),
     "tiny-t5": (ROOT / "tests" / "models", 2, 64),
     "tiny-marian": (ROOT / "tests" / "models", 2, 64),
+    "tiny-opus-mt": (ROOT / "tests" / "models", 2, 48),
 }
 
 

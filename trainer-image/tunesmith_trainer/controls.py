@@ -5,14 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunesmith_trainer.examples import Conversation, Example, Pair, Question
+from tunesmith_trainer.marian_tokenizer import SPECIAL, is_marian
 from tunesmith_trainer.workspace import read_json
 
 
 def control_tokens(model_path: Path) -> re.Pattern[str] | None:
     """What finds a control token of a model's tokenizer in a text; None where it has none."""
-    added = (read_json(model_path / "tokenizer.json") or {}).get("added_tokens") or ()
-    names = sorted((str(token["content"]) for token in added if token.get("special")), key=len, reverse=True)
+    names = sorted(SPECIAL if is_marian(model_path) else _special_tokens(model_path), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names))) if names else None
+
+
+def _special_tokens(model_path: Path) -> list[str]:
+    added = (read_json(model_path / "tokenizer.json") or {}).get("added_tokens") or ()
+    return [str(token["content"]) for token in added if token.get("special")]
 
 
 def find_control(controls: re.Pattern[str] | None, example: Example) -> str:

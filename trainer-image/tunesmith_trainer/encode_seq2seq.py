@@ -37,13 +37,15 @@ class Seq2SeqEncoder:
     """Tokenises the examples of one task for one model.
 
     Attributes:
-        tokenizer: the model's, for sources and targets alike.
+        tokenizer: the model's for sources.
+        target_tokenizer: the one for targets, most often the same.
         instruction: what the model is asked.
         limit: longest source and longest target in tokens.
         needs_end: a cut target still ends, so that a row is learnt from.
     """
 
     tokenizer: PreTrainedTokenizerFast
+    target_tokenizer: PreTrainedTokenizerFast
     instruction: Instruction
     limit: int
     needs_end: bool = False
@@ -56,7 +58,8 @@ class Seq2SeqEncoder:
     def encode(self, examples: Sequence[Example]) -> list[tuple[Seq2SeqRow, ...]]:
         """The row of each example, each side cut to the limit; both sides keep the token that ends them."""
         asked = [ask(self.instruction, example) for example in examples]
-        sources, targets = self._ended([one.prompt for one in asked]), self._ended([one.answer for one in asked])
+        sources = _ended(self.tokenizer, [one.prompt for one in asked])
+        targets = _ended(self.target_tokenizer, [one.answer for one in asked])
         return [
             (self._row(source, target, one.reference),)
             for one, source, target in zip(asked, sources, targets, strict=True)
@@ -66,9 +69,10 @@ class Seq2SeqEncoder:
         cut = max(len(source), len(target)) > self.limit
         return Seq2SeqRow(self._cut(source), self._cut(target), reference, truncated=cut)
 
-    def _ended(self, texts: Sequence[str]) -> list[list[int]]:
-        end = self.tokenizer.eos_token_id
-        return [ids if ids[-1:] == [end] else [*ids, end] for ids in ids_of(self.tokenizer, texts)]
-
     def _cut(self, ids: list[int]) -> list[int]:
         return ids if len(ids) <= self.limit else [*ids[: self.limit - 1], ids[-1]]
+
+
+def _ended(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    end = tokenizer.eos_token_id
+    return [ids if ids[-1:] == [end] else [*ids, end] for ids in ids_of(tokenizer, texts)]

@@ -18,7 +18,7 @@ from tunesmith_trainer.tables import KINDS
 from tunesmith_trainer.transfer import Wanted, fetch_file, is_whole, leaves_folder, missing_bytes, require_space
 
 DATASETS = "datasets"
-MODEL_PATTERNS = (SAFE, "*.json", "*.jinja", "tokenizer.model", "LICENSE*")
+MODEL_PATTERNS = (SAFE, "*.json", "*.jinja", "tokenizer.model", "*.spm", "LICENSE*")
 DATA_PATTERNS = tuple(f"*{suffix}{gzip}" for kind in KINDS.values() for suffix in kind.suffixes for gzip in ("", ".gz"))
 #: Files that are fetched at once: a hub's network bounds the rate of one connection.
 _AT_ONCE = 8

@@ -8,6 +8,7 @@ from tunesmith_api import ExportReport, TrainReport, load_catalog
 from tunesmith_api.enums import ExportFormat
 from tunesmith_api.finetunejob import ArtifactStatus, FineTuneJobSpec
 from tunesmith_trainer import log
+from tunesmith_trainer.marian_tokenizer import FILES
 from tunesmith_trainer.model_folder import folder_digest, folder_size
 from tunesmith_trainer.prepared import Prepared
 from tunesmith_trainer.recipes import load_recipe
@@ -16,7 +17,7 @@ from tunesmith_trainer.tuned import load_tuned, merged
 from tunesmith_trainer.workspace import make_readable, read_json, replace_folder, write_json
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", *FILES)
 _LIBRARIES = ("torch", "transformers", "peft")
 
 

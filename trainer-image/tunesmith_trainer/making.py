@@ -17,6 +17,7 @@ from tunesmith_trainer.examples import Example
 from tunesmith_trainer.fingerprints import shared
 from tunesmith_trainer.holdout import draw, held_out_count
 from tunesmith_trainer.instructions import Instruction
+from tunesmith_trainer.marian_tokenizer import FILES
 from tunesmith_trainer.meter import Meter
 from tunesmith_trainer.model_files import ModelFiles
 from tunesmith_trainer.parts import Making, PartFiles, PartReport, PartWriter
@@ -38,6 +39,7 @@ _TOKENIZER_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    *FILES,
 )
 
 

@@ -19,6 +19,7 @@ from tunesmith_api.tasks import ENCODER_TYPES, model_kind
 from tunesmith_api.techniques import virtual_tokens
 from tunesmith_trainer.errors import BadConfigError, InputNotFoundError
 from tunesmith_trainer.fetch import Input, locate_model
+from tunesmith_trainer.marian_tokenizer import FILES, check_marian, is_marian
 from tunesmith_trainer.pickles import SAFE, refuse_pickles
 from tunesmith_trainer.workspace import Workspace, read_json
 
@@ -95,7 +96,7 @@ def inspect_model(path: Path) -> ModelFiles:
 
     Raises:
         InputNotFoundError: a file is missing.
-        BadConfigError: the weights are pickles, or the model needs code of its own.
+        BadConfigError: the weights are pickles, the model needs code of its own, or its tokenizer is of no known kind.
     """
     config = read_json(path / "config.json")
     if config is None:
@@ -110,8 +111,10 @@ def inspect_model(path: Path) -> ModelFiles:
                 " Safetensors"
             )
         raise InputNotFoundError(f"spec.model: {path} has no *.safetensors")
-    if not (path / "tokenizer.json").is_file():
-        raise InputNotFoundError(f"spec.model: {path} has no tokenizer.json")
+    if is_marian(path):
+        check_marian(path)
+    elif not (path / "tokenizer.json").is_file():
+        raise InputNotFoundError(f"spec.model: {path} has no tokenizer.json, nor Marian's {' '.join(FILES)}")
     return ModelFiles(path, config, _shapes(weights))
 
 

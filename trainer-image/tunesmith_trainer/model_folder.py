@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from tunesmith_api.reports import EXPORT_REPORT
 from tunesmith_trainer.errors import OutputNotWritableError
 from tunesmith_trainer.examples import ASSISTANT, SYSTEM, USER, Turn
+from tunesmith_trainer.marian_tokenizer import is_marian
 from tunesmith_trainer.tokenizer import render
 from tunesmith_trainer.workspace import file_digest, make_readable, replace_folder, write_json, write_text
 
@@ -19,7 +20,13 @@ _TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json")
 
 
 def write_tokenizer(folder: Path, base: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Put the base model's tokenizer beside the graph, unchanged, and its chat template in a file of its own."""
+    """Put the base model's tokenizer beside the graph, unchanged, and its chat template in a file of its own.
+
+    Of Marian's own files the tokenizer.json is made that reads sources, and names what the model writes.
+    """
+    if is_marian(base):
+        tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+        return
     for name in _TOKENIZER_FILES:
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)

@@ -22,7 +22,7 @@ from tunesmith_trainer.recipe import Recipe, RowEncoder
 from tunesmith_trainer.rows import Check, accept
 from tunesmith_trainer.stages import Run
 from tunesmith_trainer.tagging_rows import TaggedRow, WordEncoder, tags_of
-from tunesmith_trainer.tokenizer import load_encoder_tokenizer, load_tokenizer
+from tunesmith_trainer.tokenizer import load_encoder_tokenizer, load_target_tokenizer, load_tokenizer
 from tunesmith_trainer.unwritten import TemplateCheck
 from tunesmith_trainer.workspace import read_json
 
@@ -111,7 +111,8 @@ def _source_instruction(setting: Setting) -> Instruction:
 
 
 def _seq2seq_encoder(setting: Setting) -> RowEncoder:
-    return Seq2SeqEncoder(load_tokenizer(setting.model_path), _source_instruction(setting), setting.limit)
+    tokenizers = load_tokenizer(setting.model_path), load_target_tokenizer(setting.model_path)
+    return Seq2SeqEncoder(*tokenizers, _source_instruction(setting), setting.limit)
 
 
 _SEQ2SEQ = RecipeEntry(

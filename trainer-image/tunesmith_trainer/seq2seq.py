@@ -15,6 +15,7 @@ from tunesmith_trainer.encode_seq2seq import Seq2SeqRow
 from tunesmith_trainer.encoded import read_encoded
 from tunesmith_trainer.evaluate import Evaluator
 from tunesmith_trainer.instructions import TASK_FILE, Instruction
+from tunesmith_trainer.marian_tokenizer import FILES
 from tunesmith_trainer.model_folder import write_tokenizer
 from tunesmith_trainer.parity import divergence, parity_of
 from tunesmith_trainer.prepared import Prepared
@@ -27,7 +28,7 @@ from tunesmith_trainer.stages import Run
 from tunesmith_trainer.tokenizer import load_tokenizer
 from tunesmith_trainer.workspace import read_json, write_json
 
-_MERGED_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_MERGED_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", *FILES)
 #: Rows that are compared after the export, and greedy tokens of each.
 _ROWS, _NEW_TOKENS = 8, 64
 

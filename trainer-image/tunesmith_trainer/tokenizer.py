@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tunesmith_trainer.errors import BadConfigError
 from tunesmith_trainer.examples import ASSISTANT, USER, Turn
+from tunesmith_trainer.marian_tokenizer import TARGET, is_marian, load_marian
 
 _SENTINEL = "tunesmith-sentinel"
 
@@ -17,13 +18,22 @@ _SENTINEL = "tunesmith-sentinel"
 def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a model folder, exactly as its tokenizer.json has it (as the server loads it).
 
+    Of Marian's own files it is the sources'; see `load_target_tokenizer`.
+
     Raises:
         BadConfigError: it has no end-of-text token.
     """
+    if is_marian(path):
+        return load_marian(path)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
     if tokenizer.eos_token_id is None:
         raise BadConfigError("spec.model: the tokenizer has no eos_token, so a tuned model could never stop")
     return tokenizer
+
+
+def load_target_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """What an encoder-decoder model's targets are tokenised with: the sources' tokenizer, but of Marian's own files."""
+    return load_marian(path, TARGET) if is_marian(path) else load_tokenizer(path)
 
 
 def load_encoder_tokenizer(path: Path) -> PreTrainedTokenizerFast:
