@@ -38,6 +38,8 @@ from tunesmith_api.shapes import architecture_of
 
 ROOT = Path(__file__).parents[1]
 STEPS = 3
+#: Tokens that every other row is shorter.
+PADDED = 2
 #: Training processes of a configuration that shares its model.
 PROCESSES = 2
 
@@ -243,11 +245,15 @@ def spec_of(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def rows(case: Case, count: int) -> Iterator[str]:
-    """Rows of exactly the case's length (the tokenizer adds the end of the text)."""
+    """Rows of the case's length (the tokenizer adds the end of the text), every other one a bit shorter.
+
+    Users' rows differ, and a batch with padding has a mask, with which attention repeats the keys of grouped queries.
+    """
     draw = random.Random(0)
     words = [f"w{number}" for number in range(4, MODELS[case.model]["vocab"])] if case.model in MODELS else TINY_WORDS
     for number in range(count):
-        yield json.dumps(case.lesson.row(draw.choices(words, k=case.length - 1), number))
+        length = case.length - number % 2 * PADDED
+        yield json.dumps(case.lesson.row(draw.choices(words, k=length - 1), number))
 
 
 def _tiny_words() -> list[str]:

@@ -17,6 +17,9 @@ from tunesmith_api.techniques import options_of
 
 _Sum = Callable[[tuple[Linear, ...], Options], int]
 
+#: The layers that read what attention gives.
+_BEHIND_ATTENTION = frozenset({"o_proj", "dense", "o"})
+
 
 def _nothing(_: tuple[Linear, ...], _options: Options) -> int:
     return 0
@@ -24,6 +27,11 @@ def _nothing(_: tuple[Linear, ...], _options: Options) -> int:
 
 def _outputs(modules: tuple[Linear, ...], _: Options) -> int:
     return sum(one.outputs * one.count for one in modules)
+
+
+def _scaled(modules: tuple[Linear, ...], _: Options) -> int:
+    """What IA3 scales and keeps: outputs of attention's queries, keys and values; the rest LoRA keeps as well."""
+    return sum(one.outputs * one.count for one in modules if not one.feed_forward and one.name not in _BEHIND_ATTENTION)
 
 
 def _weights(modules: tuple[Linear, ...], _: Options) -> int:
@@ -61,7 +69,7 @@ FOOTPRINTS: dict[TechniqueType | PeftMethod, Footprint] = {
     TechniqueType.QLORA: Footprint(per_token=_outputs),
     TechniqueType.DORA: _DORA,
     TechniqueType.FULL: Footprint(trains_base=True),
-    PeftMethod.IA3: Footprint(per_token=_outputs),
+    PeftMethod.IA3: Footprint(per_token=_scaled),
     PeftMethod.ADALORA: _LORA,
     PeftMethod.VERA: _LORA,
     PeftMethod.OFT: Footprint(fixed=lambda modules, options: _weights(modules, options) // 3),
