@@ -4,6 +4,7 @@
 CASES, and takes the train process's peak resident memory from the kernel (`wait4`). Results are kept in the folder, so
 that an interrupted run goes on and `--report` prints the table and the plot without measuring anything again. How much
 of the libraries' files is resident differs by machine; the report counts as much as where the constants were fitted.
+`--gpu` compares the memory of a GPU instead, as torch counts it; each place needs a folder of its own.
 """
 
 import argparse
@@ -26,9 +27,11 @@ from tunesmith_api.catalog import find_preset
 from tunesmith_api.enums import ModelKind, Precision
 from tunesmith_api.finetunejob import FineTuneJobSpec
 from tunesmith_api.planner import (
+    DEVICE_FRAMEWORK_BYTES,
     ENCODER_EVALUATION_TOKENS,
     EVALUATION_TOKENS,
     FITTED_LIBRARIES_BYTES,
+    FRAMEWORK_BYTES,
     MemoryEstimate,
     Workload,
     estimate_memory,
@@ -192,7 +195,7 @@ def architecture(name: str) -> Architecture:
     return architecture_of(config_of(name)) if name in MODELS else find_preset(name).architecture
 
 
-def estimated(case: Case) -> MemoryEstimate:
+def estimated(case: Case, *, gpu: bool = False) -> MemoryEstimate:
     """The planner's numbers for a configuration, told what a user would not know: the share of the answers."""
     spec = FineTuneJobSpec.model_validate(spec_of(case, Path("/data")))
     work = Workload(
@@ -203,14 +206,19 @@ def estimated(case: Case) -> MemoryEstimate:
         autocast=spec.training.precision is Precision.BF16,
         lossless_half=architecture(case.model).stored_in_bf16,
     )
-    return estimate_memory(architecture(case.model), spec.technique, work, sharding_of(spec))
+    return estimate_memory(architecture(case.model), spec.technique, work, sharding_of(spec), device=gpu)
 
 
-def point(case: Case, result: dict[str, int]) -> Point:
-    """A configuration as the report needs it, its peak as it would be where the planner's constants were fitted."""
-    measured = result["peak_bytes"] - result["libraries_bytes"] + FITTED_LIBRARIES_BYTES
-    memory = estimated(case)
-    states = memory.weights + memory.adapter + memory.optimizer + memory.exchange + memory.workspace
+def point(case: Case, result: dict[str, int], *, gpu: bool = False) -> Point:
+    """A configuration as the report needs it, its peak as it would be where the planner's constants were fitted.
+
+    What CUDA itself keeps on a GPU is in the estimate and not in what torch counts, so that it is added there.
+    """
+    added = DEVICE_FRAMEWORK_BYTES if gpu else FITTED_LIBRARIES_BYTES - result["libraries_bytes"]
+    measured = result["peak_bytes"] + added
+    memory = estimated(case, gpu=gpu)
+    framework = DEVICE_FRAMEWORK_BYTES if gpu else FRAMEWORK_BYTES
+    states = memory.weights + memory.adapter + memory.optimizer + memory.exchange + memory.framework - framework
     training = memory.transient + memory.allocator >= memory.evaluating
     sizes = (memory.total, measured, memory.transient, states)
     if not training:
@@ -264,7 +272,7 @@ def _tiny_words() -> list[str]:
 TINY_WORDS = _tiny_words()
 
 
-def measure(case: Case, folder: Path) -> dict[str, Any]:
+def measure(case: Case, folder: Path, *, gpu: bool = False) -> dict[str, Any]:
     """Run a configuration: its peak in bytes, and how long the training process took."""
     place = folder / case.key.replace("/", "_").replace(" ", "_")
     place.mkdir(parents=True, exist_ok=True)
@@ -287,7 +295,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     report = json.loads((place / "workspace/train-report.json").read_text())
     return {
         "key": case.key,
-        "peak_bytes": peak,
+        "peak_bytes": report["peakMemoryBytes"] if gpu else peak,
         "seconds": seconds,
         "trained": report["trainedParameters"],
         "tokens_per_second": report["tokensPerSecond"],
@@ -315,9 +323,9 @@ def baseline() -> int:
     return int(output.split()[-1])
 
 
-def report(results: dict[str, dict[str, Any]], image: Path | None) -> None:
+def report(results: dict[str, dict[str, Any]], image: Path | None, *, gpu: bool = False) -> None:
     """Print the table and how good the estimates are; draw the plot where a path is given."""
-    points = [point(case, results[case.key]) for case in CASES if case.key in results]
+    points = [point(case, results[case.key], gpu=gpu) for case in CASES if case.key in results]
     print(markdown(points), summary(points, "all"), refitted(points), sep="\n\n")
     if image is not None:
         plot(points, image)
@@ -329,6 +337,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where models, runs and results go")
     parser.add_argument("--only", default="", help="measure configurations whose key contains this")
     parser.add_argument("--report", action="store_true", help="print what was measured, and measure nothing")
+    parser.add_argument("--gpu", action="store_true", help="compare the memory of a GPU instead of the process's")
     parser.add_argument("--image", type=Path, help="write the plot to this file")
     options = parser.parse_args()
     results = options.folder / "results.jsonl"
@@ -338,9 +347,9 @@ def main() -> None:
     print(f"libraries alone: {libraries / 2**20:.0f} MiB\n")
     for case in CASES if not options.report else ():
         if case.key not in found and options.only in case.key:
-            found[case.key] = {**measure(case, options.folder), "libraries_bytes": libraries}
+            found[case.key] = {**measure(case, options.folder, gpu=options.gpu), "libraries_bytes": libraries}
             keep(found[case.key], results)
-    report(found, options.image)
+    report(found, options.image, gpu=options.gpu)
 
 
 def keep(result: dict[str, Any], results: Path) -> None:

@@ -214,7 +214,7 @@ def main() -> None:
     size = QUICK if options.quick else FULL
     if options.peak_of:
         LOOPS[options.peak_of](size, make_rows(size), choose_precision(Precision.AUTO, probe_device(), size.hidden))
-        print(peak_resident_bytes())
+        print(torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_resident_bytes())
     elif options.memory:
         compare_memory(quick=options.quick, rounds=options.rounds)
     else:

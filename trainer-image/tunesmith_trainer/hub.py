@@ -22,6 +22,8 @@ MODEL_PATTERNS = (SAFE, "*.json", "*.jinja", "tokenizer.model", "*.spm", "LICENS
 DATA_PATTERNS = tuple(f"*{suffix}{gzip}" for kind in KINDS.values() for suffix in kind.suffixes for gzip in ("", ".gz"))
 #: Files that are fetched at once: a hub's network bounds the rate of one connection.
 _AT_ONCE = 8
+#: A hub that takes a connection and does not answer is asked again.
+_ANSWER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ def _look_up(wanted: _Snapshot) -> tuple[str, list[HubFile]]:
     """
     api = HfApi(token=wanted.token or False)
     with hub_errors(wanted.label, wanted.token):
-        found = api.repo_info(wanted.repository, repo_type=wanted.kind, revision=wanted.revision)
+        found = api.repo_info(
+            wanted.repository, repo_type=wanted.kind, revision=wanted.revision, timeout=_ANSWER_SECONDS
+        )
         if isinstance(found, ModelInfo):
             refuse_pickles(wanted.label, (file.rfilename for file in found.siblings or ()))
         commit = str(found.sha)

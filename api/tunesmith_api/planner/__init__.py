@@ -8,6 +8,7 @@ from tunesmith_api.planner.choice import Choice, choose_row
 from tunesmith_api.planner.job import estimate_job, export_bytes, sequence_length, sharding_of, workload_of
 from tunesmith_api.planner.memory import (
     DEFAULT_SEQUENCE_LENGTH,
+    DEVICE_FRAMEWORK_BYTES,
     ENCODER_EVALUATION_TOKENS,
     EVALUATION_TOKENS,
     FITTED_LIBRARIES_BYTES,
@@ -31,6 +32,7 @@ from tunesmith_api.shapes import linear_widths, lora_parameters, widest_rank
 __all__ = [
     "ANYWHERE",
     "DEFAULT_SEQUENCE_LENGTH",
+    "DEVICE_FRAMEWORK_BYTES",
     "ENCODER_EVALUATION_TOKENS",
     "EVALUATION_TOKENS",
     "FITTED_LIBRARIES_BYTES",

@@ -30,8 +30,14 @@ def _outputs(modules: tuple[Linear, ...], _: Options) -> int:
 
 
 def _scaled(modules: tuple[Linear, ...], _: Options) -> int:
-    """What IA3 scales and keeps: outputs of attention's queries, keys and values; the rest LoRA keeps as well."""
-    return sum(one.outputs * one.count for one in modules if not one.feed_forward and one.name not in _BEHIND_ATTENTION)
+    """What IA3 scales and keeps: queries, keys and values; the rest LoRA keeps as well.
+
+    What attention gives, which LoRA keeps beside, makes up for a third, unless keys are repeated for groups of queries.
+    """
+    attention = [one for one in modules if not one.feed_forward]
+    given = sum(one.inputs * one.count for one in attention if one.name in _BEHIND_ATTENTION)
+    scaled = sum(one.outputs * one.count for one in attention if one.name not in _BEHIND_ATTENTION)
+    return scaled - given if scaled == 3 * given else scaled
 
 
 def _weights(modules: tuple[Linear, ...], _: Options) -> int:
@@ -40,6 +46,17 @@ def _weights(modules: tuple[Linear, ...], _: Options) -> int:
 
 def _squares(modules: tuple[Linear, ...], _: Options) -> int:
     return sum(one.inputs**2 * one.count for one in modules)
+
+
+def _rotations(modules: tuple[Linear, ...], options: Options) -> int:
+    """OFT's blocks along the inputs, in each power of Cayley's series but the last."""
+    powers = int(options["num_cayley_neumann_terms"]) - 1 if options["use_cayley_neumann"] else 4
+    return sum(one.inputs * one.count for one in modules) * int(options["oft_block_size"]) * (2 * powers + 1) // 2
+
+
+def _reflections(modules: tuple[Linear, ...], options: Options) -> int:
+    """HRA's product of reflections after each of them, and the weight that it turned."""
+    return (int(options["r"]) + 1) * _squares(modules, options) + _weights(modules, options)
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ _DORA = Footprint(per_token=lambda modules, options: 2 * _outputs(modules, optio
 
 #: DoRA keeps each module's output with and without the update, and the identity that it multiplies the update with.
 #: QLoRA's outputs are fitted to measured peaks: PEFT copies each 4-bit layer's result before it adds the update.
-#: LoHa, LoKr and FourierFT build the whole update of each weight; HRA one such product per reflection.
+#: LoHa, LoKr and FourierFT build the whole update of each weight; BOFT its rotation of all inputs in three factors.
 FOOTPRINTS: dict[TechniqueType | PeftMethod, Footprint] = {
     TechniqueType.LORA: _LORA,
     TechniqueType.QLORA: Footprint(per_token=_outputs),
@@ -72,12 +89,12 @@ FOOTPRINTS: dict[TechniqueType | PeftMethod, Footprint] = {
     PeftMethod.IA3: Footprint(per_token=_scaled),
     PeftMethod.ADALORA: _LORA,
     PeftMethod.VERA: _LORA,
-    PeftMethod.OFT: Footprint(fixed=lambda modules, options: _weights(modules, options) // 3),
-    PeftMethod.BOFT: Footprint(per_token=_outputs, fixed=lambda modules, options: 3 * _weights(modules, options)),
+    PeftMethod.OFT: Footprint(fixed=_rotations),
+    PeftMethod.BOFT: Footprint(per_token=_outputs, fixed=lambda modules, options: 3 * _squares(modules, options)),
     PeftMethod.LOHA: _DELTA,
     PeftMethod.LOKR: _DELTA,
     PeftMethod.FOURIER_FT: _DELTA,
-    PeftMethod.HRA: Footprint(fixed=lambda modules, options: (int(options["r"]) + 1) * _weights(modules, options)),
+    PeftMethod.HRA: Footprint(fixed=_reflections),
     PeftMethod.LAYER_NORM: Footprint(trains_base=True),
     PeftMethod.PREFIX_TUNING: _LORA,
     PeftMethod.PROMPT_TUNING: _LORA,

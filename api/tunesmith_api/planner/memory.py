@@ -26,6 +26,8 @@ from tunesmith_api.techniques import virtual_tokens
 FRAMEWORK_BYTES = 1080 * 2**20
 #: Of that, resident after the imports on the machine that it was fitted on; elsewhere it was 964 and 1,046 MiB.
 FITTED_LIBRARIES_BYTES = 912 * 2**20
+#: What DeepSpeed's import adds to them (measured).
+DEEPSPEED_BYTES = 45 * 2**20
 #: What a process with a GPU keeps on the device: CUDA's context and kernels (assumed).
 DEVICE_FRAMEWORK_BYTES = 600 * 2**20
 #: Elements that DeepSpeed exchanges at a time, and weights that stage 3 keeps gathered at most. Its own defaults, 500
@@ -120,7 +122,8 @@ class MemoryEstimate:
         evaluation: the evaluation's batch.
         framework: the libraries.
         exchange: what several processes hold to exchange gradients and weights.
-        workspace: what operators hold beside tensors.
+        dequantized: the largest 4-bit weight, worked out again where it is used.
+        denominator: AdamW's of one weight, in the step after the backward pass.
         restored: what the weights take more in an evaluation, which has all of them in fp32.
         slack: what the allocator holds beside tensors, as a share of those of training.
         evaluation_slack: the same of an evaluation's; none on a host, whose heap the trainer returns before.
@@ -138,7 +141,8 @@ class MemoryEstimate:
     evaluation: int
     framework: int
     exchange: int = 0
-    workspace: int = 0
+    dequantized: int = 0
+    denominator: int = 0
     restored: int = 0
     slack: float = HOST_SLACK
     evaluation_slack: float = 0.0
@@ -147,14 +151,14 @@ class MemoryEstimate:
 
     @property
     def transient(self) -> int:
-        """The most of training that comes on top of the states: at the forward pass's end, or at the backward pass's.
+        """The most of training that comes on top of the states: at the forward pass's end, or in the optimizer's step.
 
         Gradients grow in the backward pass as activations go, and are freed after each step unless steps accumulate.
         """
-        forward = self.activations + self.logits
+        forward = self.activations + self.logits + self.dequantized
         if self.accumulates:
             forward += self.gradients
-        return max(forward, self.gradients)
+        return max(forward, self.gradients + self.denominator)
 
     @property
     def evaluating(self) -> int:
@@ -165,7 +169,7 @@ class MemoryEstimate:
     def total(self) -> int:
         """Peak on the device (in the process, where there is no device)."""
         states = self.weights + self.adapter + self.optimizer + self.exchange
-        return states + self.framework + self.workspace + max(self.transient + self.allocator, self.evaluating)
+        return states + self.framework + max(self.transient + self.allocator, self.evaluating)
 
     @property
     def allocator(self) -> int:
@@ -211,13 +215,14 @@ def estimate_memory(
         activations=activation_bytes(model, technique, work),
         logits=logit_bytes(model, work),
         evaluation=max(evaluation_bytes(model, work), generation_bytes(model, work)),
-        framework=DEVICE_FRAMEWORK_BYTES if device else FRAMEWORK_BYTES,
+        framework=DEVICE_FRAMEWORK_BYTES if device else _libraries(shared),
         exchange=_exchange(model, technique, shared, device=device),
-        workspace=_workspace(model, technique),
+        dequantized=_largest(model, technique) * FP32 if storage_of(technique).quantized else 0,
+        denominator=_largest(model, technique) * FP32 if footprint_of(technique).trains_base else 0,
         restored=saved,
         slack=DEVICE_SLACK if device else HOST_SLACK,
         evaluation_slack=DEVICE_SLACK if device else 0.0,
-        host=host + shared.per_worker * (FRAMEWORK_BYTES + model.parameters * FP32) if device else 0,
+        host=host + shared.per_worker * (_libraries(shared) + model.parameters * FP32) if device else 0,
         accumulates=work.accumulation > 1,
     )
 
@@ -315,7 +320,8 @@ def layer_bytes_per_token(model: Architecture, technique: TechniqueSpec, work: W
     outputs 4h (and more, see `_norm_bytes`); attention q + 2k of the projections, q + k after rotation
     where the projections are fused, or 3q where keys and values are repeated for groups, 2q of the output, and the
     mask, one row of the sequence's length; the feed-forward layer 4f with a gate, 2f without, 3f where T5 drops some of
-    it out. In half precision the norms' outputs are cast for each module that reads them, and their inputs stay fp32.
+    it out, 8f where it has a gate of GELU in five operations too. In half precision the norms' outputs are cast for
+    each module that reads them, and their inputs stay fp32.
     Scaled-dot-product attention keeps no matrix of scores (Dao et al. 2022), unless some are dropped out: then the
     scores, what is dropped and what is left, always in fp32.
     """
@@ -333,6 +339,8 @@ def layer_bytes_per_token(model: Architecture, technique: TechniqueSpec, work: W
 def _norm_bytes(model: Architecture, technique: TechniqueSpec) -> int:
     """Per unit of width, beyond a norm's output: root-mean-square norms keep their input where they are trained.
 
+    T5's, which are more where a decoder reads an encoder, keep what is between as well (counted).
+
     The layer norms of BERT's family and of Marian, two and two and a half a layer, always keep it, and the outputs of
     the modules before them are not kept (counted).
     """
@@ -340,7 +348,9 @@ def _norm_bytes(model: Architecture, technique: TechniqueSpec) -> int:
         return FP32
     if model.kind is ModelKind.SEQ2SEQ and not model.attention_dropout:
         return FP32 * 3 // 2
-    return 2 * FP32 if footprint_of(technique).trains_base else 0
+    if not footprint_of(technique).trains_base:
+        return 0
+    return FP32 * (4 if model.kind is ModelKind.SEQ2SEQ else 2)
 
 
 def _score_elements(model: Architecture, work: Workload) -> int:
@@ -354,7 +364,9 @@ def _score_elements(model: Architecture, work: Workload) -> int:
 def _feed_forward_factor(model: Architecture) -> int:
     if model.kind is ModelKind.CAUSAL:
         return 4
-    return 3 if model.kind is ModelKind.SEQ2SEQ and model.attention_dropout else 2
+    if model.kind is ModelKind.SEQ2SEQ and model.attention_dropout:
+        return 8 if model.gated_feed_forward else 3
+    return 2
 
 
 def _attention_elements(model: Architecture) -> int:
@@ -430,19 +442,19 @@ def cache_bytes(model: Architecture, *, rows: int, tokens: int) -> int:
     return 2 * every * key_width(model) * FP32 * rows * tokens
 
 
-def _workspace(model: Architecture, technique: TechniqueSpec) -> int:
-    """Scratch: the largest weight once more, worked out again (QLoRA) or as AdamW's denominator (full tuning).
+def _libraries(shared: Sharding) -> int:
+    return FRAMEWORK_BYTES + (0 if shared.zero_stage is None else DEEPSPEED_BYTES)
+
+
+def _largest(model: Architecture, technique: TechniqueSpec) -> int:
+    """Elements of the largest weight that is worked out again (QLoRA), or has a denominator of AdamW's (full tuning).
 
     Dettmers et al. 2023, section 3, equation 5: a 4-bit weight is worked out where it is used. AdamW's denominator is
     of one weight at a time in torch's plain loop (read in its source), which it takes on a CPU; that it is
     so on devices too is assumed.
     """
-    largest = max(module.inputs * module.outputs for module in linears(model))
-    if footprint_of(technique).trains_base:
-        largest = max(largest, model.vocab_size * model.hidden_size)
-    elif not storage_of(technique).quantized:
-        return 0
-    return largest * FP32
+    linear = max(module.inputs * module.outputs for module in linears(model))
+    return max(linear, model.vocab_size * model.hidden_size) if footprint_of(technique).trains_base else linear
 
 
 def estimate_export_memory(model: Architecture, *, quantized: bool) -> int:
