@@ -32,12 +32,13 @@ def _outputs(modules: tuple[Linear, ...], _: Options) -> int:
 def _scaled(modules: tuple[Linear, ...], _: Options) -> int:
     """What IA3 scales and keeps: queries, keys and values; the rest LoRA keeps as well.
 
-    What attention gives, which LoRA keeps beside, makes up for a third, unless keys are repeated for groups of queries.
+    Less what LoRA alone keeps of attention, unless keys are repeated for groups of queries: a sixth to a third
+    (counted), of which the sixth is taken.
     """
     attention = [one for one in modules if not one.feed_forward]
     given = sum(one.inputs * one.count for one in attention if one.name in _BEHIND_ATTENTION)
     scaled = sum(one.outputs * one.count for one in attention if one.name not in _BEHIND_ATTENTION)
-    return scaled - given if scaled == 3 * given else scaled
+    return scaled - given // 2 if scaled == 3 * given else scaled
 
 
 def _weights(modules: tuple[Linear, ...], _: Options) -> int:

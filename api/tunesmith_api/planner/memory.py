@@ -339,8 +339,6 @@ def layer_bytes_per_token(model: Architecture, technique: TechniqueSpec, work: W
 def _norm_bytes(model: Architecture, technique: TechniqueSpec) -> int:
     """Per unit of width, beyond a norm's output: root-mean-square norms keep their input where they are trained.
 
-    T5's, which are more where a decoder reads an encoder, keep what is between as well (counted).
-
     The layer norms of BERT's family and of Marian, two and two and a half a layer, always keep it, and the outputs of
     the modules before them are not kept (counted).
     """
@@ -348,9 +346,7 @@ def _norm_bytes(model: Architecture, technique: TechniqueSpec) -> int:
         return FP32
     if model.kind is ModelKind.SEQ2SEQ and not model.attention_dropout:
         return FP32 * 3 // 2
-    if not footprint_of(technique).trains_base:
-        return 0
-    return FP32 * (4 if model.kind is ModelKind.SEQ2SEQ else 2)
+    return 2 * FP32 if footprint_of(technique).trains_base else 0
 
 
 def _score_elements(model: Architecture, work: Workload) -> int:
