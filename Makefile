@@ -76,6 +76,7 @@ bench: venv ## Print the measures of the README
 	$(PY) bench/operator_scale.py
 	$(PY) bench/trainer.py
 	$(PY) bench/trainer.py --memory
+	$(PY) bench/throughput.py
 	$(PY) bench/tasks.py
 	$(PY) bench/start.py
 	$(PY) bench/server.py

@@ -23,7 +23,7 @@ from tunesmith_api.shapes import (
 from tunesmith_api.techniques import virtual_tokens
 
 #: Python, torch, transformers, PEFT, bitsandbytes, DeepSpeed and what they load on first use (fitted: docs/planner.md).
-FRAMEWORK_BYTES = 1080 * 2**20
+FRAMEWORK_BYTES = 1090 * 2**20
 #: Of that, resident after the imports on the machine that it was fitted on; elsewhere it was 964 and 1,046 MiB.
 FITTED_LIBRARIES_BYTES = 912 * 2**20
 #: What DeepSpeed's import adds to them (measured).
@@ -49,8 +49,9 @@ COMPLETION_SHARE = 0.75
 #: fp32 copies of the logits while the loss is worked out (logits, log-softmax, gradient) and in evaluation (counted).
 LOGIT_COPIES = 3
 #: What the allocator holds beside live tensors at the peak, as a share of them: gaps in the heap between tensors of
-#: many sizes (fitted: docs/planner.md). On a device: what CUDA's caching allocator rounds up (assumed).
-HOST_SLACK, DEVICE_SLACK = 0.5, 0.1
+#: many sizes, more where autocast's copies come and go among them, fewer in an evaluation, before which the trainer
+#: returns the heap (fitted: docs/planner.md). On a device: what CUDA's caching allocator rounds up (assumed).
+HOST_SLACK, HOST_AUTOCAST_SLACK, HOST_EVALUATION_SLACK, DEVICE_SLACK = 0.35, 0.6, 0.1, 0.1
 ADAM_BYTES = 8
 FP32, HALF = 4, 2
 
@@ -126,7 +127,7 @@ class MemoryEstimate:
         denominator: AdamW's of one weight, in the step after the backward pass.
         restored: what the weights take more in an evaluation, which has all of them in fp32.
         slack: what the allocator holds beside tensors, as a share of those of training.
-        evaluation_slack: the same of an evaluation's; none on a host, whose heap the trainer returns before.
+        evaluation_slack: the same of an evaluation's.
         host: memory beside the devices' that a worker's processes need for offloading and for loading the model, each
             the whole of it; 0 where the device is the host.
         accumulates: whether gradients stay over several backward passes.
@@ -145,7 +146,7 @@ class MemoryEstimate:
     denominator: int = 0
     restored: int = 0
     slack: float = HOST_SLACK
-    evaluation_slack: float = 0.0
+    evaluation_slack: float = HOST_EVALUATION_SLACK
     host: int = 0
     accumulates: bool = False
 
@@ -220,8 +221,8 @@ def estimate_memory(
         dequantized=_largest(model, technique) * FP32 if storage_of(technique).quantized else 0,
         denominator=_largest(model, technique) * FP32 if footprint_of(technique).trains_base else 0,
         restored=saved,
-        slack=DEVICE_SLACK if device else HOST_SLACK,
-        evaluation_slack=DEVICE_SLACK if device else 0.0,
+        slack=_slack(work, device=device),
+        evaluation_slack=DEVICE_SLACK if device else HOST_EVALUATION_SLACK,
         host=host + shared.per_worker * (_libraries(shared) + model.parameters * FP32) if device else 0,
         accumulates=work.accumulation > 1,
     )
@@ -436,6 +437,12 @@ def cache_bytes(model: Architecture, *, rows: int, tokens: int) -> int:
     """The KV cache of generation in fp32: a key and a value per layer and token (Pope et al. 2022, section 2.2)."""
     every = model.num_decoder_layers or model.num_hidden_layers
     return 2 * every * key_width(model) * FP32 * rows * tokens
+
+
+def _slack(work: Workload, *, device: bool) -> float:
+    if device:
+        return DEVICE_SLACK
+    return HOST_AUTOCAST_SLACK if work.autocast else HOST_SLACK
 
 
 def _libraries(shared: Sharding) -> int:
