@@ -15,7 +15,8 @@ from tunesmith_api.planner.memory import Workload
 from tunesmith_api.planner.trained import trained_parameters
 from tunesmith_api.shapes import layers, linear_weights, query_width
 
-#: Share of a device's matrix arithmetic that a training step reaches. CPU: assumed. GPU: what large runs report (46 %
+#: Share of a device's matrix arithmetic that a training step reaches. CPU: measured, 0.41 to 0.50
+#: (`python bench/throughput.py`, docs/planner.md). GPU: what large runs report (46 %
 #: of the peak for PaLM, Chowdhery et al. 2022, section 4.1), less an assumed part for the small batches of fine-tuning.
 #: FPGA: as CPU, since PyTorch trains on the node's processors there.
 UTILISATION = {PoolClass.CPU: 0.5, PoolClass.GPU: 0.35, PoolClass.FPGA: 0.5}
