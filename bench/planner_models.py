@@ -3,7 +3,7 @@
 `python bench/planner_models.py FOLDER` writes them; a process of its own, so that the benchmark itself stays small.
 """
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -88,5 +88,9 @@ def write(name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for one in sys.argv[2:] or MODELS:
-        write(one, Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where the models go")
+    parser.add_argument("names", nargs="*", help=f"which of {', '.join(MODELS)}; all of them unless said otherwise")
+    options = parser.parse_args()
+    for one in options.names or MODELS:
+        write(one, options.folder)

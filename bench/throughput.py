@@ -8,7 +8,6 @@ share of the arithmetic that would have made both equal (`UTILISATION` in `tunes
 
 import argparse
 import statistics
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +15,6 @@ from transformers.utils import logging
 
 from loops import BATCH, blank_evaluator, our_seconds, timed
 from trainer import FULL, QUICK, TARGETS, Size, make_model, make_rows
-from tunesmith_api.architecture import Architecture
 from tunesmith_api.enums import PoolClass, Precision
 from tunesmith_api.finetunejob import TechniqueSpec
 from tunesmith_api.planner import Workload
@@ -56,19 +54,18 @@ def measured(size: Size, technique: TechniqueSpec, precision: Precision) -> floa
 
 def planned(size: Size, technique: TechniqueSpec, precision: Precision, arithmetic: float) -> float:
     """Tokens per second that the planner says of a pool with this arithmetic."""
-    rows = make_rows(size)
-    mean = statistics.fmean(len(row.input_ids) for row in rows)
+    mean = statistics.fmean(len(row.input_ids) for row in make_rows(size))
     work = Workload(BATCH, round(mean), labelled_share=0.75, autocast=precision is Precision.BF16)
-    kind = PoolClass.GPU if probe_device().name == "cuda" else PoolClass.CPU
+    model = architecture_of(make_model(size).config.to_dict())
     found = spending(
-        architecture(size), technique, work, tokens=None, teraflops=arithmetic, device_class=kind, price_per_hour=None
+        model, technique, work, tokens=None, teraflops=arithmetic, device_class=pool_class(), price_per_hour=None
     )
     return found.tokens_per_second or 0.0
 
 
-def architecture(size: Size) -> Architecture:
-    """The planner's numbers of the random model."""
-    return architecture_of(make_model(replace(size, steps=1)).config.to_dict())
+def pool_class() -> PoolClass:
+    """What a pool of machines as this one is."""
+    return PoolClass.GPU if probe_device().name == "cuda" else PoolClass.CPU
 
 
 def main() -> None:
@@ -79,8 +76,8 @@ def main() -> None:
     logging.set_verbosity_error()
     size = QUICK if options.quick else FULL
     precision = choose_precision(Precision.AUTO, probe_device(), size.hidden)
-    kind = PoolClass.GPU if probe_device().name == "cuda" else PoolClass.CPU
-    print(f"{precision}, {torch.get_num_threads()} threads; the planner takes {UTILISATION[kind]} of the arithmetic")
+    share = UTILISATION[pool_class()]
+    print(f"{precision}, {torch.get_num_threads()} threads; the planner takes {share} of the arithmetic")
     print(f"{'technique':<12}{'teraflops':>10}{'planned':>10}{'measured':>10}{'planned is':>12}{'share':>8}")
     for name in TECHNIQUES:
         technique = TechniqueSpec.model_validate({"type": name})
@@ -88,8 +85,8 @@ def main() -> None:
         found = measured(size, technique, precision)
         arithmetic = statistics.fmean([before, teraflops(precision)])
         expected = planned(size, technique, precision, arithmetic)
-        share = UTILISATION[kind] * found / expected
-        print(f"{name:<12}{arithmetic:>10.3f}{expected:>10.0f}{found:>10.0f}{expected / found:>11.2f}x{share:>8.2f}")
+        ratio = expected / found
+        print(f"{name:<12}{arithmetic:>10.3f}{expected:>10.0f}{found:>10.0f}{ratio:>11.2f}x{share / ratio:>8.2f}")
 
 
 if __name__ == "__main__":

@@ -18,12 +18,11 @@ from tunesmith_trainer.pinned import pin
 from tunesmith_trainer.registry import INDEX_TYPE, MANIFEST_TYPE, Repository, reason_of
 from tunesmith_trainer.retry import TransientError
 from tunesmith_trainer.transfer import (
-    UNKNOWN_START,
     Opened,
     Wanted,
+    answer_bounds,
     digest_of,
     fetch_file,
-    part_bounds,
     require_space,
 )
 
@@ -115,19 +114,9 @@ def _opener(repository: Repository, digest: str) -> Callable[[int, str], context
         with contextlib.closing(answer):
             if answer.status_code not in {200, 206} and not (start and answer.status_code == 416):
                 raise InputNotFoundError(f"{repository.name}@{digest}: the registry answers {answer.status_code}")
-            yield Opened(_chunks(answer), *_bounds(answer), digest)
+            yield Opened(_chunks(answer), *answer_bounds(answer.status_code, answer.headers), digest)
 
     return open_
-
-
-def _bounds(answer: requests.Response) -> tuple[int, int | None]:
-    """Where an answer's bytes begin in the blob, and the blob's size."""
-    if answer.status_code == 206:
-        return part_bounds(answer.headers.get("Content-Range", ""))
-    if answer.status_code == 416:  # what is here is longer than the blob
-        return UNKNOWN_START, None
-    length = answer.headers.get("Content-Length")
-    return 0, int(length) if length else None
 
 
 def _chunks(answer: requests.Response) -> Iterator[bytes]:

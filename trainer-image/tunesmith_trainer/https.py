@@ -13,7 +13,7 @@ import httpx
 from tunesmith_trainer.addresses import ALLOWED_HOSTS_VARIABLE, parse_allowed_hosts, resolve_public
 from tunesmith_trainer.errors import BadConfigError, BadDataError, InputNotFoundError, ServiceUnavailableError
 from tunesmith_trainer.retry import Retry, TransientError, retry_from
-from tunesmith_trainer.transfer import Opened, Wanted, fetch_file, part_bounds
+from tunesmith_trainer.transfer import Opened, Wanted, answer_bounds, fetch_file
 
 MAX_REDIRECTS = 5
 #: Environment variable: greatest size of one fetched file, in bytes.
@@ -126,11 +126,7 @@ class _Source:
 
 def _opened(response: httpx.Response, asked: str) -> Opened:
     """What a response brings; `asked` is the identity that its request had as a condition."""
-    length = response.headers.get("Content-Length", "")
-    size = int(length) if length.isdigit() else None
-    start = 0
-    if response.status_code == httpx.codes.PARTIAL_CONTENT:
-        start, size = part_bounds(response.headers.get("Content-Range", ""))
+    start, size = answer_bounds(response.status_code, response.headers)
     identity = _identity(response.headers)
     if start and not identity and not asked.startswith('"'):
         identity = asked  # a rest may come without Last-Modified, though never without its ETag (RFC 9110, 15.3.7)

@@ -21,7 +21,7 @@ from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defin
 
 from tunesmith_trainer.errors import InputNotFoundError
 from tunesmith_trainer.retry import TransientError
-from tunesmith_trainer.transfer import UNKNOWN_START, Opened, part_bounds
+from tunesmith_trainer.transfer import Opened, answer_bounds
 
 MAX_REDIRECTS = 5
 _TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
@@ -61,7 +61,7 @@ class HubFile:
             if not (start and response.status_code == 416):
                 with hub_errors(self.label, self.token):
                     hf_raise_for_status(response)
-            yield Opened(self._chunks(response), *_bounds(response), self.digest)
+            yield Opened(self._chunks(response), *answer_bounds(response.status_code, response.headers), self.digest)
 
     def _follow(self, start: int) -> httpx2.Response:
         session, url = get_session(), httpx2.URL(self.url)
@@ -86,16 +86,6 @@ class HubFile:
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
-
-
-def _bounds(response: httpx2.Response) -> tuple[int, int | None]:
-    """Where an answer's bytes begin in the file, and the file's size."""
-    if response.status_code == 206:
-        return part_bounds(response.headers.get("Content-Range", ""))
-    if response.status_code == 416:
-        return UNKNOWN_START, None
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdigit() else None
 
 
 @contextlib.contextmanager

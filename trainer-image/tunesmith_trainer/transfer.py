@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +171,15 @@ def _git_digest(file: Path) -> str:
     return whole.hexdigest()
 
 
-def part_bounds(content_range: str) -> tuple[int, int | None]:
-    """Where a partial answer begins and how large the whole file is, by its Content-Range (RFC 9110, 14.4)."""
-    found = _CONTENT_RANGE.fullmatch(content_range)
-    return (int(found[1]), int(found[2])) if found else (UNKNOWN_START, None)
+def answer_bounds(status: int, headers: Mapping[str, str]) -> tuple[int, int | None]:
+    """Where an HTTP answer's bytes begin in the file, and the file's size (RFC 9110, 14.4 and 15.5.17)."""
+    if status == HTTPStatus.PARTIAL_CONTENT:
+        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        return (int(found[1]), int(found[2])) if found else (UNKNOWN_START, None)
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # what is here is longer than the file
+        return UNKNOWN_START, None
+    length = headers.get("Content-Length", "")
+    return 0, int(length) if length.isdigit() else None
 
 
 def missing_bytes(file: Path, size: int) -> int:
